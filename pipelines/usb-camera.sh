@@ -1,0 +1,29 @@
+#!/bin/sh
+# Inspects what a USB camera (V4L2) sees.
+#
+#     sh pipelines/usb-camera.sh MODEL [DEVICE [WIDTHxHEIGHT]]
+#
+# MODEL         made by: vadlite fit --method padim-lite --images GOOD_DIR --out part.vadlite
+# DEVICE        default /dev/video0 (v4l2-ctl --list-devices shows them)
+# WIDTHxHEIGHT  default: what the camera offers first
+#
+# Needs v4l2src (GStreamer good plugins). Frames that wait are replaced by newer ones, so the delay stays small.
+set -eu
+. "$(dirname "$0")/common.sh"
+arguments 1 3 "$@"
+
+use_model "$1"
+device=${2:-/dev/video0}
+caps=video/x-raw
+if [ -n "${3:-}" ]; then
+    caps="video/x-raw,width=${3%x*},height=${3#*x}"
+fi
+if [ -n "${VADLITE_SOURCE:-}" ]; then
+    # shellcheck disable=SC2086 # a list of words
+    set -- $VADLITE_SOURCE ! "$caps"
+else
+    [ -n "${VADLITE_PRINT:-}" ] || need v4l2src "Install GStreamer's good plugins (gstreamer1.0-plugins-good)."
+    [ -n "${VADLITE_PRINT:-}" ] || [ -e "$device" ] || die "there is no camera $device. Give another device, e.g. /dev/video2"
+    set -- v4l2src "device=$device" ! "$caps"
+fi
+inspect "$@" ! queue leaky=downstream max-size-buffers=2

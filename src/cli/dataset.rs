@@ -1,0 +1,92 @@
+//! A dataset in MVTec AD layout: `train/good`, `test/good`, `test/<defect>`, `ground_truth/<defect>/<name>_mask.png`.
+
+use super::images;
+use anyhow::{Context as _, bail};
+use std::path::{Path, PathBuf};
+
+/// One image of the test part.
+pub struct TestImage {
+    pub path: PathBuf,
+    /// Mask of a defective image, where the dataset has one.
+    pub mask: Option<PathBuf>,
+    pub defective: bool,
+}
+
+/// The good images to fit on.
+pub fn train(dataset: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    images::list(&dataset.join("train/good")).with_context(|| layout(dataset))
+}
+
+/// The images to test on, folder by folder.
+pub fn test(dataset: &Path) -> anyhow::Result<Vec<TestImage>> {
+    let root = dataset.join("test");
+    let entries = std::fs::read_dir(&root)
+        .with_context(|| format!("folder {} cannot be read", root.display()))
+        .with_context(|| layout(dataset))?;
+    let mut folders: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_dir())
+        .collect();
+    folders.sort();
+    let mut test = Vec::new();
+    for folder in folders {
+        let kind = folder.file_name().unwrap_or_default().to_os_string();
+        let defective = kind != "good";
+        for path in images::list(&folder)? {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            let mask = dataset
+                .join("ground_truth")
+                .join(&kind)
+                .join(format!("{stem}_mask.png"));
+            test.push(TestImage {
+                mask: (defective && mask.is_file()).then_some(mask),
+                path,
+                defective,
+            });
+        }
+    }
+    if test.is_empty() {
+        bail!("{} holds no folders with test images", root.display());
+    }
+    Ok(test)
+}
+
+fn layout(dataset: &Path) -> String {
+    format!(
+        "{} is not in MVTec AD layout (train/good, test/good, test/<defect>, ground_truth/<defect>/<name>_mask.png)",
+        dataset.display()
+    )
+}
+
+/// Reads a mask at `size` (height, width) by the nearest pixel, over the part `roi` of the image; `true` where the mask is not black.
+pub fn read_mask(
+    path: &Path,
+    (height, width): (usize, usize),
+    roi: [f32; 4],
+) -> anyhow::Result<Vec<bool>> {
+    let decode = || -> image::ImageResult<_> {
+        image::ImageReader::open(path)?
+            .with_guessed_format()?
+            .decode()
+    };
+    let mask = decode()
+        .with_context(|| format!("mask {} cannot be read", path.display()))?
+        .into_luma8();
+    let [x, y, w, h] = roi.map(f64::from);
+    let at = |index: usize, count: usize, from: f64, length: f64, full: u32| {
+        let place = (from + (index as f64 + 0.5) / count as f64 * length) * f64::from(full);
+        (place as u32).min(full - 1)
+    };
+    let columns: Vec<u32> = (0..width)
+        .map(|column| at(column, width, x, w, mask.width()))
+        .collect();
+    Ok((0..height)
+        .flat_map(|row| {
+            let row = at(row, height, y, h, mask.height());
+            let mask = &mask;
+            columns
+                .iter()
+                .map(move |&column| mask.get_pixel(column, row).0[0] > 0)
+        })
+        .collect())
+}

@@ -1,0 +1,149 @@
+//! `vadlite eval`: image and pixel metrics of a model on a dataset in MVTec AD layout.
+
+use super::dataset::{self, TestImage};
+use super::{RuntimeArguments, fit, images, print_line};
+use crate::detector::anomaly_map::AnomalyMap;
+use crate::detector::metrics::{aupro, auroc, f1_max, pixel_auroc};
+use crate::detector::{Detector, Options};
+use anyhow::Context as _;
+use std::path::{Path, PathBuf};
+
+/// The PRO curve is integrated up to this false positive rate (Bergmann et al. 2021).
+const AUPRO_LIMIT: f64 = 0.3;
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["model", "method"]))]
+pub struct Arguments {
+    /// Model file; or give --method to fit on the dataset's train/good first
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    recipe: fit::Recipe,
+    /// Dataset in MVTec AD layout
+    #[arg(long, value_name = "DIR")]
+    dataset: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    runtime: RuntimeArguments,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Report {
+    image_auroc: Option<f64>,
+    pixel_auroc: Option<f64>,
+    aupro: Option<f64>,
+    image_f1_max: Option<f64>,
+    images: usize,
+    head_bytes: usize,
+    backbone_bytes: usize,
+    model_bytes: usize,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let test = dataset::test(&arguments.dataset)?;
+    let detector = match &arguments.model {
+        Some(path) => {
+            let options = Options {
+                backbone: arguments.runtime.backbone.as_deref(),
+                threads: arguments.runtime.threads,
+                library: arguments.runtime.onnxruntime.as_deref(),
+            };
+            Detector::open(path, options)?
+        }
+        None => {
+            let paths = dataset::train(&arguments.dataset)?;
+            let (model, backbone) = fit::fit(&arguments.recipe, &arguments.runtime, &paths)?;
+            Detector::new(model, backbone).map_err(anyhow::Error::msg)?
+        }
+    };
+    let report = evaluate(detector, &test)?;
+    if arguments.json {
+        return print_line(&serde_json::to_string(&report)?);
+    }
+    let number = |value: Option<f64>| {
+        value.map_or_else(|| "not defined here".into(), |value| format!("{value:.4}"))
+    };
+    for (name, value) in [
+        ("I-AUROC", number(report.image_auroc)),
+        ("P-AUROC", number(report.pixel_auroc)),
+        ("AUPRO up to 0.3", number(report.aupro)),
+        ("F1-max (image)", number(report.image_f1_max)),
+        ("images", report.images.to_string()),
+        ("head bytes", report.head_bytes.to_string()),
+        ("backbone bytes", report.backbone_bytes.to_string()),
+        ("model file bytes", report.model_bytes.to_string()),
+    ] {
+        print_line(&format!("{name:16}  {value}"))?;
+    }
+    Ok(())
+}
+
+fn evaluate(mut detector: Detector, test: &[TestImage]) -> anyhow::Result<Report> {
+    let metadata = detector.model().metadata.clone();
+    let target = images::target(metadata.input_size, metadata.normalization, metadata.roi);
+    let size = detector.input();
+    // Pixel metrics at the resolution of the image tensor.
+    let (_, map_size) = detector.map();
+    let mut upsampled = AnomalyMap::new(map_size, size, 0.0);
+    let (mut scores, mut labels, mut maps, mut masks) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut unreadable, mut without_mask) = (0, 0);
+    let paths: Vec<PathBuf> = test.iter().map(|image| image.path.clone()).collect();
+    let bar = images::progress(paths.len(), "testing");
+    let mut test = test.iter();
+    images::for_each_tensor(&paths, target, |path: &Path, tensor| {
+        let image = test.next().context("as many images as paths")?;
+        bar.inc(1);
+        let tensor = match tensor {
+            Ok(tensor) => tensor,
+            Err(error) => {
+                unreadable += 1;
+                bar.suspend(|| eprintln!("vadlite: warning: skipped: {error:#}"));
+                return Ok(());
+            }
+        };
+        scores.push(
+            detector
+                .inspect(&tensor)
+                .with_context(|| format!("image {}", path.display()))?,
+        );
+        labels.push(image.defective);
+        let mask = match &image.mask {
+            Some(mask) => dataset::read_mask(mask, size, metadata.roi)?,
+            None if image.defective => {
+                without_mask += 1;
+                return Ok(());
+            }
+            None => vec![false; size.0 * size.1],
+        };
+        upsampled.update(detector.map().0);
+        maps.push(upsampled.values().to_vec());
+        masks.push(mask);
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    if unreadable > 0 {
+        eprintln!(
+            "vadlite: warning: {unreadable} of {} images were skipped as unreadable",
+            paths.len()
+        );
+    }
+    if without_mask > 0 {
+        eprintln!(
+            "vadlite: warning: {without_mask} defective images have no mask and are left out of the pixel metrics"
+        );
+    }
+    let model_bytes = detector.model().to_bytes()?.len();
+    Ok(Report {
+        image_auroc: auroc(&scores, &labels),
+        pixel_auroc: pixel_auroc(maps.iter().zip(&masks)),
+        aupro: aupro(&maps, &masks, size.1, size.0, AUPRO_LIMIT),
+        image_f1_max: f1_max(&scores, &labels).map(|(f1, _)| f1),
+        images: scores.len(),
+        head_bytes: detector.model().head_bytes(),
+        backbone_bytes: detector.backbone_bytes(),
+        model_bytes,
+    })
+}

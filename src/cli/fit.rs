@@ -1,0 +1,115 @@
+//! `vadlite fit`: a folder of good images to a model file.
+
+use super::{RuntimeArguments, images, print_line};
+use crate::detector::backbone::{self, Backbone, DEFAULT_BACKBONE};
+use crate::detector::heads::{Method, Preset};
+use crate::detector::model_file::{ModelFile, parse_roi};
+use crate::detector::{FitOptions, Fitter};
+use anyhow::Context as _;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    recipe: Recipe,
+    /// Folder of good images
+    #[arg(long, value_name = "DIR")]
+    images: PathBuf,
+    /// Model file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    runtime: RuntimeArguments,
+}
+
+/// What to fit, as `fit` and `eval` ask for it.
+#[derive(Debug, clap::Args)]
+pub struct Recipe {
+    /// What to fit
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<Method>,
+    /// Whose constants and equations
+    #[arg(long, value_name = "PRESET", default_value = "default")]
+    preset: Preset,
+    /// Feature taps: output names of the backbone, separated by commas [default: the method's own]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    taps: Vec<String>,
+    /// Side of the square image tensor, in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 224, value_parser = clap::value_parser!(u16).range(32..=2048))]
+    size: u16,
+    /// Inspected part of the frame, in 0..1 of it [default: all]
+    #[arg(long, value_name = "X,Y,W,H", value_parser = parse_roi)]
+    roi: Option<Roi>,
+    /// Share of good parts that the threshold may flag [default: 0.01, or what the number of images supports]
+    #[arg(long, value_name = "RATE")]
+    false_reject_rate: Option<f64>,
+}
+
+type Roi = [f32; 4];
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let paths = images::list(&arguments.images)?;
+    let (model, _) = fit(&arguments.recipe, &arguments.runtime, &paths)?;
+    model.write(&arguments.out)?;
+    let metadata = &model.metadata;
+    print_line(&format!(
+        "{}: {} ({}) from {} good images, threshold {:.4} for a false reject rate of {:.4}, head {} bytes",
+        arguments.out.display(),
+        metadata.method.name(),
+        metadata.preset.name(),
+        metadata.good_images,
+        metadata.threshold,
+        metadata.false_reject_rate,
+        model.head_bytes()
+    ))
+}
+
+/// Fits on these files; unreadable ones are named, skipped and counted.
+pub fn fit(
+    recipe: &Recipe,
+    runtime: &RuntimeArguments,
+    paths: &[PathBuf],
+) -> anyhow::Result<(ModelFile, Backbone)> {
+    let method = recipe.method.context("--method is needed to fit")?;
+    let backbone = match &runtime.backbone {
+        Some(path) => path.clone(),
+        None => backbone::find(DEFAULT_BACKBONE, None)?,
+    };
+    let side = usize::from(recipe.size);
+    let roi = recipe.roi.unwrap_or([0.0, 0.0, 1.0, 1.0]);
+    let mut fitter = Fitter::new(FitOptions {
+        method,
+        preset: recipe.preset,
+        backbone: &backbone,
+        taps: recipe.taps.clone(),
+        input_size: [side, side],
+        roi,
+        false_reject_rate: recipe.false_reject_rate,
+        threads: runtime.threads,
+        library: runtime.onnxruntime.as_deref(),
+    })?;
+    let target = images::target([side, side], fitter.normalization(), roi);
+    let bar = images::progress(paths.len(), "fitting");
+    let mut skipped = 0;
+    images::for_each_tensor(paths, target, |path: &Path, tensor| {
+        match tensor {
+            Ok(tensor) => fitter
+                .add(&tensor)
+                .with_context(|| format!("image {}", path.display()))?,
+            Err(error) => {
+                skipped += 1;
+                bar.suspend(|| eprintln!("vadlite: warning: skipped: {error:#}"));
+            }
+        }
+        bar.inc(1);
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    if skipped > 0 {
+        eprintln!(
+            "vadlite: warning: {skipped} of {} images were skipped as unreadable",
+            paths.len()
+        );
+    }
+    Ok(fitter.finish()?)
+}

@@ -1,0 +1,150 @@
+//! Image files: listing folders, decoding, and bringing them to tensors ahead of the backbone.
+
+use crate::detector::backbone::Normalization;
+use crate::video::preprocess::{Layout, Plane, Preprocess, Target};
+use anyhow::{Context as _, bail};
+use image::DynamicImage;
+use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+const EXTENSIONS: [&str; 11] = [
+    "png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "pgm", "ppm", "pnm", "pbm",
+];
+/// Images decoded at a time; two such portions are in memory at once.
+const PORTION: usize = 8;
+
+/// The image files of a folder, sorted by name. Sub-folders are not entered: they tend to hold the defects.
+pub fn list(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder)
+        .with_context(|| format!("folder {} cannot be read", folder.display()))?;
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry
+            .with_context(|| format!("folder {} cannot be read", folder.display()))?
+            .path();
+        let extension = path
+            .extension()
+            .and_then(|extension| extension.to_str())
+            .map(str::to_ascii_lowercase);
+        if extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
+            && path.is_file()
+        {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    if paths.is_empty() {
+        bail!(
+            "folder {} holds no images ({}); sub-folders are not searched",
+            folder.display(),
+            EXTENSIONS.join(", ")
+        );
+    }
+    Ok(paths)
+}
+
+/// A decoded file in a form that preprocessing takes.
+pub struct Picture {
+    layout: Layout,
+    stride: usize,
+    data: Vec<u8>,
+}
+
+impl Picture {
+    /// Decodes a file. Grey pictures stay grey, with 16 bits where they have them; others become 8-bit RGB without alpha.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let decode = || -> image::ImageResult<DynamicImage> {
+            image::ImageReader::open(path)?
+                .with_guessed_format()?
+                .decode()
+        };
+        let image = decode().with_context(|| format!("image {} cannot be read", path.display()))?;
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        if width == 0 || height == 0 {
+            bail!("image {} is empty", path.display());
+        }
+        let (channels, bytes, data) = match image {
+            DynamicImage::ImageLuma16(grey) => (
+                1,
+                2,
+                grey.iter()
+                    .flat_map(|sample| sample.to_le_bytes())
+                    .collect(),
+            ),
+            DynamicImage::ImageLuma8(grey) => (1, 1, grey.into_raw()),
+            DynamicImage::ImageLumaA8(_) => (1, 1, image.to_luma8().into_raw()),
+            other => (3, 1, other.into_rgb8().into_raw()),
+        };
+        Ok(Self {
+            layout: Layout::interleaved(width, height, channels, bytes == 2),
+            stride: width * channels * bytes,
+            data,
+        })
+    }
+
+    /// The image tensor.
+    pub fn tensor(self, target: Target) -> anyhow::Result<Vec<f32>> {
+        let mut tensor = vec![0.0; 3 * target.size.0 * target.size.1];
+        let plane = Plane {
+            data: &self.data,
+            stride: self.stride,
+        };
+        Preprocess::new(self.layout, target)
+            .run(&[plane], &mut tensor)
+            .map_err(anyhow::Error::msg)?;
+        Ok(tensor)
+    }
+}
+
+/// How tensors for a model have to look.
+pub fn target([height, width]: [usize; 2], normalization: Normalization, roi: [f32; 4]) -> Target {
+    Target {
+        size: (height, width),
+        mean: normalization.mean,
+        std: normalization.std,
+        roi,
+    }
+}
+
+/// Decodes and preprocesses all files on all cores, a little ahead of `consume`, which gets them in their order.
+///
+/// # Errors
+/// The first error of `consume`. A file that cannot be read is handed to it as an error.
+pub fn for_each_tensor(
+    paths: &[PathBuf],
+    target: Target,
+    mut consume: impl FnMut(&Path, anyhow::Result<Vec<f32>>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    std::thread::scope(|scope| {
+        let (sender, receiver) = mpsc::sync_channel::<Vec<anyhow::Result<Vec<f32>>>>(1);
+        scope.spawn(move || {
+            for portion in paths.chunks(PORTION) {
+                let tensors = portion
+                    .par_iter()
+                    .map(|path| Picture::open(path)?.tensor(target))
+                    .collect();
+                // The consumer has failed and gone: nothing is left to do.
+                if sender.send(tensors).is_err() {
+                    return;
+                }
+            }
+        });
+        for (paths, tensors) in paths.chunks(PORTION).zip(receiver) {
+            for (path, tensor) in paths.iter().zip(tensors) {
+                consume(path, tensor)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A progress bar on a terminal, nothing elsewhere.
+pub fn progress(length: usize, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(length as u64);
+    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len}, {eta} left") {
+        bar.set_style(style);
+    }
+    bar.with_message(what)
+}

@@ -1,0 +1,167 @@
+//! `vadlite score`: the score of each image file, and its heatmap where asked for.
+
+use super::{RuntimeArguments, images, print_line};
+use crate::detector::{Detector, Options};
+use crate::video::overlay::{MapView, Overlay, Style};
+use anyhow::{Context as _, bail};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Model file
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    /// Print one JSON line per image
+    #[arg(long)]
+    json: bool,
+    /// Write each image with its heatmap into this folder, as PNG
+    #[arg(long, value_name = "DIR")]
+    heatmaps: Option<PathBuf>,
+    /// Raw score above which an image is flagged [default: the model's own]
+    #[arg(long, value_name = "SCORE")]
+    threshold: Option<f32>,
+    /// Image files
+    #[arg(required = true, value_name = "FILES")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    runtime: RuntimeArguments,
+}
+
+#[derive(serde::Serialize)]
+struct Line<'a> {
+    file: &'a str,
+    score: f32,
+    threshold: f32,
+    flagged: bool,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let options = Options {
+        backbone: arguments.runtime.backbone.as_deref(),
+        threads: arguments.runtime.threads,
+        library: arguments.runtime.onnxruntime.as_deref(),
+    };
+    let mut detector = Detector::open(&arguments.model, options)?;
+    let metadata = &detector.model().metadata;
+    let threshold = arguments.threshold.unwrap_or(metadata.threshold);
+    let roi = metadata.roi;
+    let target = images::target(metadata.input_size, metadata.normalization, roi);
+    let mut heatmaps = arguments
+        .heatmaps
+        .as_deref()
+        .map(Heatmaps::new)
+        .transpose()?;
+    let mut failed = 0;
+    images::for_each_tensor(&arguments.files, target, |path, tensor| {
+        let tensor = match tensor {
+            Ok(tensor) => tensor,
+            Err(error) => {
+                failed += 1;
+                eprintln!("vadlite: {error:#}");
+                return Ok(());
+            }
+        };
+        let score = detector
+            .inspect(&tensor)
+            .with_context(|| format!("image {}", path.display()))?;
+        let line = Line {
+            file: &path.to_string_lossy(),
+            score,
+            threshold,
+            flagged: score > threshold,
+        };
+        if arguments.json {
+            print_line(&serde_json::to_string(&line)?)?;
+        } else {
+            print_line(&format!(
+                "{} {:.4} (threshold {:.4}) {}",
+                line.file,
+                score,
+                threshold,
+                if line.flagged { "flagged" } else { "good" }
+            ))?;
+        }
+        if let Some(heatmaps) = &mut heatmaps {
+            let (values, (height, width)) = detector.map();
+            heatmaps.write(
+                path,
+                MapView {
+                    values,
+                    height,
+                    width,
+                    roi,
+                },
+                threshold,
+            )?;
+        }
+        Ok(())
+    })?;
+    if failed > 0 {
+        bail!(
+            "{failed} of {} images could not be read",
+            arguments.files.len()
+        );
+    }
+    Ok(())
+}
+
+/// Writes pictures with the overlay that the element draws.
+struct Heatmaps {
+    folder: PathBuf,
+    overlay: Overlay,
+    written: HashSet<PathBuf>,
+}
+
+impl Heatmaps {
+    fn new(folder: &Path) -> anyhow::Result<Self> {
+        gst::init().context("GStreamer, which the heatmaps are drawn with")?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("folder {} cannot be made", folder.display()))?;
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            overlay: Overlay::new(),
+            written: HashSet::new(),
+        })
+    }
+
+    fn write(&mut self, source: &Path, map: MapView<'_>, threshold: f32) -> anyhow::Result<()> {
+        let picture = image::ImageReader::open(source)?
+            .with_guessed_format()?
+            .decode()?
+            .into_rgb8();
+        let (width, height) = picture.dimensions();
+        let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, width, height)
+            .stride(&[width as i32 * 3])
+            .build()?;
+        let mut buffer = gst::Buffer::from_mut_slice(picture.into_raw());
+        let pixels = {
+            let buffer = buffer.get_mut().context("a new buffer is not shared")?;
+            let mut frame = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &info)?;
+            self.overlay
+                .draw(&mut frame, map, threshold, Style::Heatmap);
+            frame.plane_data(0)?.to_vec()
+        };
+        let path = self.free_name(source);
+        image::save_buffer(
+            &path,
+            &pixels,
+            width,
+            height,
+            image::ExtendedColorType::Rgb8,
+        )
+        .with_context(|| format!("heatmap {} cannot be written", path.display()))
+    }
+
+    /// The source's name with `.png`; files of the same name from several folders get a number.
+    fn free_name(&mut self, source: &Path) -> PathBuf {
+        let stem = source.file_stem().unwrap_or_default().to_string_lossy();
+        let mut path = self.folder.join(format!("{stem}.png"));
+        let mut number = 2;
+        while !self.written.insert(path.clone()) {
+            path = self.folder.join(format!("{stem}-{number}.png"));
+            number += 1;
+        }
+        path
+    }
+}

@@ -1,0 +1,278 @@
+//! The truncated network: an image tensor in, the named feature taps out, computed by ONNX Runtime.
+
+use super::error::{Error, Result};
+use super::{onnx, runtime};
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::TensorRef;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// File name of the committed backbone.
+pub const DEFAULT_BACKBONE: &str = "mobilenetv2.onnx";
+
+/// Normalisation of RGB in 0..1 per channel: (x - mean) / std.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Normalization {
+    pub mean: [f32; 3],
+    pub std: [f32; 3],
+}
+
+impl Normalization {
+    /// What torchvision's weights were trained with; used for files that do not say.
+    pub const IMAGENET: Self = Self {
+        mean: [0.485, 0.456, 0.406],
+        std: [0.229, 0.224, 0.225],
+    };
+}
+
+/// One feature tap of one image: `channels` x `height` x `width`, row-major.
+#[derive(Debug, Clone, Copy)]
+pub struct Tap<'a> {
+    pub channels: usize,
+    pub height: usize,
+    pub width: usize,
+    pub values: &'a [f32],
+}
+
+/// Shape of a tap: channels, height, width.
+pub type TapShape = [usize; 3];
+
+/// A backbone file, read and hashed, not yet a session.
+pub struct BackboneFile {
+    pub path: PathBuf,
+    /// SHA-256 of the file, lower-case hex.
+    pub sha256: String,
+    bytes: Vec<u8>,
+}
+
+impl BackboneFile {
+    /// # Errors
+    /// [`Error::Backbone`] where the file cannot be read.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path)
+            .map_err(|error| Error::backbone(path, format!("cannot be read: {error}")))?;
+        let sha256 = Sha256::digest(&bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Ok(Self {
+            path: path.to_path_buf(),
+            sha256,
+            bytes,
+        })
+    }
+
+    /// The file's name without folders, as a model file keeps it.
+    pub fn name(&self) -> String {
+        self.path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    }
+}
+
+/// Looks a backbone up by name: beside the model file, beside the plugin or program, in the data folder's `models`.
+///
+/// # Errors
+/// [`Error::Backbone`] with every place searched.
+pub fn find(name: &str, beside: Option<&Path>) -> Result<PathBuf> {
+    let model_dir = beside.and_then(Path::parent).map(|dir| {
+        if dir.as_os_str().is_empty() {
+            PathBuf::from(".")
+        } else {
+            dir.to_path_buf()
+        }
+    });
+    let folders: Vec<PathBuf> = [
+        model_dir,
+        runtime::own_dir(),
+        Some(runtime::data_dir().join("models")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    folders
+        .iter()
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+        .ok_or_else(|| {
+            let searched: Vec<_> = folders
+                .iter()
+                .map(|folder| folder.display().to_string())
+                .collect();
+            Error::backbone(
+                name,
+                format!(
+                    "not found in {}; name its path with the property or option backbone",
+                    searched.join(", ")
+                ),
+            )
+        })
+}
+
+/// A session of the graph cut to the asked-for taps.
+pub struct Backbone {
+    session: Session,
+    input_name: String,
+    input: (usize, usize),
+    shapes: Vec<TapShape>,
+    bytes: usize,
+    normalization: Normalization,
+}
+
+impl Backbone {
+    /// Makes a session of `file` cut to `taps` for images of `input` (height, width), with `threads` threads (0: one per core).
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] where ONNX Runtime is missing, [`Error::Backbone`] where the file is no ONNX file, lacks a tap, or fails.
+    pub fn new(
+        file: &BackboneFile,
+        taps: &[String],
+        input: (usize, usize),
+        threads: usize,
+        library: Option<&Path>,
+    ) -> Result<Self> {
+        let environment = runtime::environment(library)?;
+        let reason = |reason: String| Error::backbone(&file.path, reason);
+        let graph = onnx::cut(&file.bytes, taps, input).map_err(reason)?;
+        let session = session(&environment, &graph, threads)
+            .map_err(|error| reason(format!("ONNX Runtime refuses it: {error}")))?;
+        let normalization = normalization(&session).map_err(reason)?;
+        let input_name = session
+            .inputs()
+            .first()
+            .map(|input| input.name().to_owned())
+            .unwrap_or_default();
+        let mut backbone = Self {
+            session,
+            input_name,
+            input,
+            shapes: Vec::new(),
+            bytes: graph.len(),
+            normalization,
+        };
+        // The first run settles the tap shapes and lets ONNX Runtime plan its memory before the first frame.
+        let zeros = vec![0.0; 3 * input.0 * input.1];
+        let shapes = backbone.run(&zeros, |taps| {
+            taps.iter()
+                .map(|tap| [tap.channels, tap.height, tap.width])
+                .collect()
+        });
+        backbone.shapes = shapes.map_err(|error| reason(error.to_string()))?;
+        Ok(backbone)
+    }
+
+    /// Shapes of the taps, in the order asked for.
+    pub fn shapes(&self) -> &[TapShape] {
+        &self.shapes
+    }
+
+    /// Size of the cut graph in bytes: what this session was made from.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn normalization(&self) -> Normalization {
+        self.normalization
+    }
+
+    /// Height and width of the image tensor.
+    pub fn input(&self) -> (usize, usize) {
+        self.input
+    }
+
+    /// Runs one normalised image (3 x height x width, RGB, row-major) and hands its taps to `use_taps`.
+    ///
+    /// # Errors
+    /// [`Error::Inference`] with what ONNX Runtime says.
+    pub fn run<T>(&mut self, image: &[f32], use_taps: impl FnOnce(&[Tap<'_>]) -> T) -> Result<T> {
+        let failed = |error: ort::Error| Error::Inference(error.to_string());
+        let (height, width) = self.input;
+        let tensor = TensorRef::from_array_view(([1, 3, height, width], image)).map_err(failed)?;
+        let outputs = self
+            .session
+            .run(ort::inputs![self.input_name.as_str() => tensor])
+            .map_err(failed)?;
+        let mut taps: [Option<Tap<'_>>; MAX_TAPS] = [None; MAX_TAPS];
+        if outputs.len() > MAX_TAPS {
+            return Err(Error::Inference(format!(
+                "{} taps; at most {MAX_TAPS} are supported",
+                outputs.len()
+            )));
+        }
+        for (index, slot) in taps.iter_mut().enumerate().take(outputs.len()) {
+            let (shape, values) = outputs[index].try_extract_tensor::<f32>().map_err(failed)?;
+            let [1, channels, height, width] = **shape else {
+                return Err(Error::Inference(format!(
+                    "a tap has the shape {shape:?}, not 1 x channels x height x width"
+                )));
+            };
+            *slot = Some(Tap {
+                channels: channels as usize,
+                height: height as usize,
+                width: width as usize,
+                values,
+            });
+        }
+        let empty = Tap {
+            channels: 0,
+            height: 0,
+            width: 0,
+            values: &[],
+        };
+        Ok(use_taps(
+            &taps.map(|tap| tap.unwrap_or(empty))[..outputs.len()],
+        ))
+    }
+}
+
+/// More taps than any method uses; an array of this size keeps [`Backbone::run`] free of allocation.
+const MAX_TAPS: usize = 8;
+
+fn session(
+    environment: &ort::environment::Environment,
+    graph: &[u8],
+    threads: usize,
+) -> std::result::Result<Session, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    Session::builder(environment)
+        .map_err(|error| text(&error))?
+        // `All`, since the libraries 1.20 to 1.22 do not know `Level3`.
+        .with_optimization_level(GraphOptimizationLevel::All)
+        .map_err(|error| text(&error))?
+        .with_intra_threads(threads)
+        .map_err(|error| text(&error))?
+        // Spinning threads burn a core while the line stands still.
+        .with_intra_op_spinning(false)
+        .map_err(|error| text(&error))?
+        .commit_from_memory(graph)
+        .map_err(|error| text(&error))
+}
+
+/// Reads `vadlite.mean` and `vadlite.std` from the ONNX metadata; ImageNet's constants where the file has none.
+fn normalization(session: &Session) -> std::result::Result<Normalization, String> {
+    let metadata = session.metadata().map_err(|error| error.to_string())?;
+    let read = |key: &str, default: [f32; 3]| {
+        let Some(text) = metadata.custom(key) else {
+            return Ok(default);
+        };
+        let numbers: Vec<f32> = text
+            .split(',')
+            .filter_map(|part| part.trim().parse().ok())
+            .filter(|number: &f32| number.is_finite())
+            .collect();
+        numbers
+            .try_into()
+            .map_err(|_| format!("its metadata {key} is {text:?}, not three numbers"))
+    };
+    let normalization = Normalization {
+        mean: read("vadlite.mean", Normalization::IMAGENET.mean)?,
+        std: read("vadlite.std", Normalization::IMAGENET.std)?,
+    };
+    if normalization.std.iter().any(|&std| std <= 0.0) {
+        return Err("its metadata vadlite.std holds a number that is not positive".into());
+    }
+    Ok(normalization)
+}

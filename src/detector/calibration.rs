@@ -1,0 +1,118 @@
+//! The threshold from good images alone: a conformal quantile of the scores of held-out good images.
+
+use super::error::{Error, Result};
+
+/// False reject rate that a threshold is set for unless asked otherwise, where the number of good images supports it.
+pub const DEFAULT_FALSE_REJECT_RATE: f64 = 0.01;
+
+/// Scores of good images that the head which scored them was not fitted on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Calibration {
+    /// Ascending.
+    scores: Vec<f32>,
+}
+
+impl Calibration {
+    /// # Errors
+    /// [`Error::Fit`] with no scores, or with one that is not finite.
+    pub fn new(mut scores: Vec<f32>) -> Result<Self> {
+        if scores.is_empty() || scores.iter().any(|score| !score.is_finite()) {
+            return Err(Error::Fit(format!(
+                "{} calibration scores, one of them missing or not finite",
+                scores.len()
+            )));
+        }
+        scores.sort_by(f32::total_cmp);
+        Ok(Self { scores })
+    }
+
+    /// Ascending scores.
+    pub fn scores(&self) -> &[f32] {
+        &self.scores
+    }
+
+    /// The smallest false reject rate that this many good images can support: 1 / (n + 1).
+    pub fn smallest_rate(&self) -> f64 {
+        1.0 / (self.scores.len() as f64 + 1.0)
+    }
+
+    /// The threshold that a new good image exceeds with a probability of at most `rate`: the ⌈(n + 1)(1 - rate)⌉-th smallest of the
+    /// n held-out scores (split conformal prediction; Vovk, Gammerman, Shafer 2005; Lei et al. 2018, eq. 2). A frame is flagged above it.
+    ///
+    /// # Errors
+    /// [`Error::Fit`] where `rate` is not in 0..1 or is smaller than n good images can support.
+    pub fn threshold(&self, rate: f64) -> Result<f32> {
+        if !(rate > 0.0 && rate < 1.0) {
+            return Err(Error::Fit(format!(
+                "a false reject rate of {rate} is not between 0 and 1"
+            )));
+        }
+        let n = self.scores.len();
+        // The product is a whole number for many natural rates (0.01 of 99 + 1): rounding errors must not lift it to the next.
+        let rank = ((n as f64 + 1.0) * (1.0 - rate) - 1e-9).ceil().max(1.0) as usize;
+        self.scores.get(rank - 1).copied().ok_or_else(|| {
+            Error::Fit(format!(
+                "a false reject rate of {rate} needs at least {} good images, and the model was calibrated on {n}; the smallest rate that it supports is {:.4}",
+                (1.0 / rate - 1.0 - 1e-9).ceil(),
+                self.smallest_rate()
+            ))
+        })
+    }
+
+    /// [`DEFAULT_FALSE_REJECT_RATE`], or the smallest rate that the number of images supports.
+    pub fn default_rate(&self) -> f64 {
+        DEFAULT_FALSE_REJECT_RATE.max(self.smallest_rate())
+    }
+
+    /// The score below which a fraction `q` of the held-out good images lies (nearest rank).
+    pub fn quantile(&self, q: f64) -> f32 {
+        let index = (q.clamp(0.0, 1.0) * (self.scores.len() - 1) as f64).round() as usize;
+        self.scores[index]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn up_to(n: u16) -> Calibration {
+        Calibration::new((1..=n).rev().map(f32::from).collect()).unwrap()
+    }
+
+    #[test]
+    fn rank_has_the_finite_sample_correction() {
+        assert_eq!(up_to(99).threshold(0.01).unwrap(), 99.0);
+        assert_eq!(up_to(199).threshold(0.01).unwrap(), 198.0);
+        assert_eq!(up_to(100).threshold(0.05).unwrap(), 96.0);
+        let error = up_to(98).threshold(0.01).unwrap_err().to_string();
+        assert!(
+            error.contains("at least 99") && error.contains("0.0101"),
+            "{error}"
+        );
+        assert_eq!(up_to(9).threshold(up_to(9).default_rate()).unwrap(), 9.0);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert!(Calibration::new(vec![]).is_err());
+        assert!(Calibration::new(vec![1.0, f32::NAN]).is_err());
+        for rate in [0.0, 1.0, -0.1, f64::NAN] {
+            assert!(up_to(50).threshold(rate).is_err());
+        }
+    }
+
+    proptest! {
+        /// The guarantee itself, by exchangeability: of n + 1 scores, each left out once and compared with the threshold of the others,
+        /// at most a fraction `rate` lies above.
+        #[test]
+        fn at_most_the_rate_is_rejected(scores in prop::collection::vec(0.0f32..1.0, 20..120), rate in 0.05f64..0.5) {
+            let rejected = (0..scores.len()).filter(|&left_out| {
+                let mut others = scores.clone();
+                let new = others.remove(left_out);
+                new > Calibration::new(others).unwrap().threshold(rate).unwrap()
+            }).count();
+            prop_assert!(rejected as f64 <= rate * scores.len() as f64 + 1e-9);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! From good images to a model: features, head, and a threshold from images that the head has not seen.
+
+use super::anomaly_map::AnomalyMap;
+use super::backbone::{Backbone, BackboneFile, Normalization};
+use super::calibration::Calibration;
+use super::embedding::Embedding;
+use super::error::{Error, Result};
+use super::heads::{self, HeadFitter, Method, Preset};
+use super::model_file::{FORMAT_VERSION, Metadata, ModelFile, Quantiles, RESIZE, TensorReader};
+use half::f16;
+use half::slice::HalfFloatSliceExt as _;
+use std::path::Path;
+use std::time::SystemTime;
+
+/// Fewer good images than this say too little about what varies.
+pub const FEWEST_IMAGES: usize = 10;
+/// Every fold's images are scored by a head fitted on the other folds.
+const FOLDS: usize = 5;
+/// Embeddings of at most this many bytes are kept for calibration. Images beyond still count for the head.
+const KEPT_BYTES: usize = 1 << 30;
+/// Height and width of the anomaly map for a square input of 224: half the input, eight times the patch grid.
+const MAP_SCALE: usize = 2;
+
+/// What to fit and on what.
+#[derive(Debug, Clone)]
+pub struct FitOptions<'a> {
+    pub method: Method,
+    pub preset: Preset,
+    pub backbone: &'a Path,
+    /// Names of the feature taps; empty: the method's own.
+    pub taps: Vec<String>,
+    /// Height and width of the image tensor.
+    pub input_size: [usize; 2],
+    /// x, y, width, height in 0..1 of the frame.
+    pub roi: [f32; 4],
+    /// Rate that the threshold is set for; `None`: 0.01, or what the number of images supports.
+    pub false_reject_rate: Option<f64>,
+    /// 0: one per core.
+    pub threads: usize,
+    pub library: Option<&'a Path>,
+}
+
+/// Takes in good images one by one and makes a [`ModelFile`] of them.
+pub struct Fitter<'a> {
+    options: FitOptions<'a>,
+    backbone_name: String,
+    backbone_sha256: String,
+    backbone: Backbone,
+    embedding: Embedding,
+    head: Box<dyn HeadFitter>,
+    kept: Vec<Vec<f16>>,
+    images: usize,
+}
+
+impl<'a> Fitter<'a> {
+    /// # Errors
+    /// [`Error::Runtime`] or [`Error::Backbone`] as in [`Backbone::new`].
+    pub fn new(mut options: FitOptions<'a>) -> Result<Self> {
+        if options.taps.is_empty() {
+            options.taps = options
+                .method
+                .default_taps()
+                .iter()
+                .map(|&tap| tap.to_owned())
+                .collect();
+        }
+        let file = BackboneFile::read(options.backbone)?;
+        let [height, width] = options.input_size;
+        let backbone = Backbone::new(
+            &file,
+            &options.taps,
+            (height, width),
+            options.threads,
+            options.library,
+        )?;
+        let embedding = Embedding::new(backbone.shapes());
+        let head = heads::fitter(options.method, options.preset, &embedding, FOLDS);
+        Ok(Self {
+            options,
+            backbone_name: file.name(),
+            backbone_sha256: file.sha256,
+            backbone,
+            embedding,
+            head,
+            kept: Vec::new(),
+            images: 0,
+        })
+    }
+
+    /// The normalisation that images have to come in.
+    pub fn normalization(&self) -> Normalization {
+        self.backbone.normalization()
+    }
+
+    /// Takes in one good image (3 x height x width, normalised).
+    ///
+    /// # Errors
+    /// [`Error::Inference`] where ONNX Runtime fails or computes features that are not finite.
+    pub fn add(&mut self, image: &[f32]) -> Result<()> {
+        let embedding = &mut self.embedding;
+        self.backbone.run(image, |taps| embedding.fill(taps))?;
+        if embedding.values().iter().any(|value| !value.is_finite()) {
+            return Err(Error::Inference("a feature is not a finite number".into()));
+        }
+        self.head.add(self.images % FOLDS, embedding);
+        let size = size_of_val(embedding.values()) / 2;
+        if (self.kept.len() + 1) * size <= KEPT_BYTES && self.kept.len() == self.images {
+            let mut kept = vec![f16::ZERO; embedding.values().len()];
+            kept.convert_from_f32_slice(embedding.values());
+            self.kept.push(kept);
+        }
+        self.images += 1;
+        Ok(())
+    }
+
+    /// Fits the head on all images and sets the threshold. Gives the backbone back for use with the model.
+    ///
+    /// # Errors
+    /// [`Error::Fit`] for too few images, or a false reject rate that they do not support.
+    pub fn finish(mut self) -> Result<(ModelFile, Backbone)> {
+        if self.images < FEWEST_IMAGES {
+            return Err(Error::Fit(format!(
+                "{} usable good images; fitting needs at least {FEWEST_IMAGES}, and a few hundred for a good threshold",
+                self.images
+            )));
+        }
+        let head = self.head.fit(None)?;
+        let tensors = head.tensors();
+        let map_size = self
+            .options
+            .input_size
+            .map(|side| (side / MAP_SCALE).max(1));
+        let mut map = AnomalyMap::new(
+            self.embedding.grid(),
+            (map_size[0], map_size[1]),
+            head.map_sigma(),
+        );
+        let mut patch_scores = vec![0.0; self.embedding.positions()];
+        let mut scores = vec![0.0; self.kept.len()];
+        for fold in 0..FOLDS {
+            // Scored as they would be after storing, so that the threshold holds for what runs.
+            let tensors = self.head.fit(Some(fold))?.tensors();
+            let reader = TensorReader::new(&tensors);
+            let mut head = heads::load(
+                self.options.method,
+                self.options.preset,
+                &self.embedding,
+                &reader,
+            )
+            .map_err(Error::Fit)?;
+            for index in (fold..self.kept.len()).step_by(FOLDS) {
+                self.kept[index].convert_to_f32_slice(self.embedding.values_mut());
+                head.score(&self.embedding, &mut patch_scores);
+                scores[index] = map.update(&patch_scores);
+            }
+        }
+        let calibration = Calibration::new(scores)?;
+        let false_reject_rate = self
+            .options
+            .false_reject_rate
+            .unwrap_or_else(|| calibration.default_rate());
+        let metadata = Metadata {
+            format_version: FORMAT_VERSION,
+            vadlite_version: env!("CARGO_PKG_VERSION").into(),
+            created: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            method: self.options.method,
+            preset: self.options.preset,
+            backbone: self.backbone_name,
+            backbone_sha256: self.backbone_sha256,
+            taps: self.options.taps,
+            input_size: self.options.input_size,
+            resize: RESIZE.into(),
+            normalization: self.backbone.normalization(),
+            roi: self.options.roi,
+            map_size,
+            map_sigma: head.map_sigma(),
+            good_images: self.images,
+            calibration_folds: FOLDS,
+            calibration_quantiles: Quantiles::of(&calibration),
+            threshold: calibration.threshold(false_reject_rate)?,
+            false_reject_rate,
+        };
+        Ok((
+            ModelFile::new(metadata, calibration, tensors),
+            self.backbone,
+        ))
+    }
+}

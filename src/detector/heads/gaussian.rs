@@ -1,0 +1,213 @@
+//! Per-position mean and covariance of the embedding, accumulated in one pass and mergeable: what every Gaussian head is fitted from.
+
+use super::super::embedding::Embedding;
+use rayon::prelude::*;
+
+/// Images are taken in batches, so that the scatter matrices (tens of MB) are walked once per batch rather than once per image.
+const BATCH: usize = 16;
+
+/// Mean and scatter matrix (upper triangle, row by row) of one position.
+#[derive(Debug, Clone)]
+struct Position {
+    mean: Vec<f64>,
+    scatter: Vec<f32>,
+}
+
+/// Number of entries of the upper triangle of a `dimensions` x `dimensions` matrix.
+pub fn triangle(dimensions: usize) -> usize {
+    dimensions * (dimensions + 1) / 2
+}
+
+/// Running statistics of all positions (Chan, Golub, LeVeque 1979: pairwise update of mean and scatter).
+///
+/// The result depends on the order of the images only, not on the number of threads.
+#[derive(Debug, Clone)]
+pub struct GaussianStatistics {
+    dimensions: usize,
+    count: usize,
+    positions: Vec<Position>,
+    /// Up to [`BATCH`] images, position-major: positions x images x dimensions.
+    pending: Vec<f32>,
+    pending_count: usize,
+}
+
+impl GaussianStatistics {
+    pub fn new(dimensions: usize, positions: usize) -> Self {
+        let position = Position {
+            mean: vec![0.0; dimensions],
+            scatter: vec![0.0; triangle(dimensions)],
+        };
+        Self {
+            dimensions,
+            count: 0,
+            positions: vec![position; positions],
+            pending: vec![0.0; positions * BATCH * dimensions],
+            pending_count: 0,
+        }
+    }
+
+    /// Adds one image.
+    pub fn add(&mut self, embedding: &Embedding) {
+        let positions = embedding.positions();
+        for (dimension, row) in embedding.values().chunks_exact(positions).enumerate() {
+            for (position, &value) in row.iter().enumerate() {
+                self.pending
+                    [(position * BATCH + self.pending_count) * self.dimensions + dimension] = value;
+            }
+        }
+        self.pending_count += 1;
+        if self.pending_count == BATCH {
+            self.flush();
+        }
+    }
+
+    /// Takes the pending images into the statistics. To be called before reading or merging.
+    pub fn flush(&mut self) {
+        let (dimensions, before, new) = (self.dimensions, self.count as f64, self.pending_count);
+        if new == 0 {
+            return;
+        }
+        let after = before + new as f64;
+        self.positions
+            .par_iter_mut()
+            .zip(self.pending.par_chunks_exact_mut(BATCH * dimensions))
+            .for_each(|(position, batch)| {
+                let batch = &mut batch[..new * dimensions];
+                let mut delta = vec![0.0; dimensions];
+                for row in batch.chunks_exact(dimensions) {
+                    for (sum, &value) in delta.iter_mut().zip(row) {
+                        *sum += f64::from(value);
+                    }
+                }
+                for row in batch.chunks_exact_mut(dimensions) {
+                    for (value, &sum) in row.iter_mut().zip(&delta) {
+                        *value = (f64::from(*value) - sum / new as f64) as f32;
+                    }
+                }
+                for (sum, mean) in delta.iter_mut().zip(&mut position.mean) {
+                    let difference = *sum / new as f64 - *mean;
+                    *mean += difference * new as f64 / after;
+                    *sum = difference;
+                }
+                for row in batch.chunks_exact(dimensions) {
+                    add_outer_product(&mut position.scatter, row, 1.0);
+                }
+                let delta: Vec<f32> = delta.iter().map(|&value| value as f32).collect();
+                add_outer_product(
+                    &mut position.scatter,
+                    &delta,
+                    (before * new as f64 / after) as f32,
+                );
+            });
+        self.count += new;
+        self.pending_count = 0;
+    }
+
+    /// Adds the images of `other`; both flushed.
+    pub fn merge(&mut self, other: &Self) {
+        debug_assert!(self.pending_count == 0 && other.pending_count == 0);
+        if other.count == 0 {
+            return;
+        }
+        let (before, new) = (self.count as f64, other.count as f64);
+        let after = before + new;
+        self.positions
+            .par_iter_mut()
+            .zip(&other.positions)
+            .for_each(|(position, other)| {
+                let delta: Vec<f32> = position
+                    .mean
+                    .iter()
+                    .zip(&other.mean)
+                    .map(|(a, b)| (b - a) as f32)
+                    .collect();
+                for (mean, other) in position.mean.iter_mut().zip(&other.mean) {
+                    *mean += (other - *mean) * new / after;
+                }
+                for (scatter, other) in position.scatter.iter_mut().zip(&other.scatter) {
+                    *scatter += other;
+                }
+                add_outer_product(&mut position.scatter, &delta, (before * new / after) as f32);
+            });
+        self.count += other.count;
+    }
+
+    /// Number of images taken in.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    pub fn positions(&self) -> usize {
+        self.positions.len()
+    }
+
+    /// Mean of one position, `dimensions` long.
+    pub fn mean(&self, position: usize) -> &[f64] {
+        &self.positions[position].mean
+    }
+
+    /// Scatter matrix of one position (N - 1 times its covariance), upper triangle row by row.
+    pub fn scatter(&self, position: usize) -> &[f32] {
+        &self.positions[position].scatter
+    }
+}
+
+/// Upper triangle of `scatter` += `weight` * v vᵀ.
+fn add_outer_product(scatter: &mut [f32], v: &[f32], weight: f32) {
+    let mut rest = scatter;
+    for (i, &value) in v.iter().enumerate() {
+        let (row, after) = rest.split_at_mut(v.len() - i);
+        rest = after;
+        let scale = weight * value;
+        for (sum, &other) in row.iter_mut().zip(&v[i..]) {
+            *sum += scale * other;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn embedding(values: &[f32], dimensions: usize) -> Embedding {
+        let mut embedding = Embedding::new(&[[dimensions, 1, values.len() / dimensions]]);
+        embedding.values_mut().copy_from_slice(values);
+        embedding
+    }
+
+    proptest! {
+        /// Streaming in any number of images and merging in any split gives the two-pass mean and covariance.
+        #[test]
+        fn equals_the_two_pass_definition(images in prop::collection::vec(prop::collection::vec(-50.0f32..50.0, 6), 2..60), split in 0usize..60, offset in -100.0f32..100.0) {
+            let (dimensions, positions) = (3, 2);
+            let split = split.min(images.len());
+            let mut parts = [GaussianStatistics::new(dimensions, positions), GaussianStatistics::new(dimensions, positions)];
+            let shifted: Vec<Vec<f32>> = images.iter().map(|image| image.iter().map(|value| value + offset).collect()).collect();
+            for (index, image) in shifted.iter().enumerate() {
+                parts[usize::from(index >= split)].add(&embedding(image, dimensions));
+            }
+            let [mut all, mut other] = parts;
+            all.flush();
+            other.flush();
+            all.merge(&other);
+            prop_assert_eq!(all.count(), images.len());
+            for position in 0..positions {
+                let value = |image: &[f32], dimension: usize| f64::from(image[dimension * positions + position]);
+                let mean: Vec<f64> = (0..dimensions).map(|d| shifted.iter().map(|image| value(image, d)).sum::<f64>() / images.len() as f64).collect();
+                let mut entry = all.scatter(position).iter();
+                for i in 0..dimensions {
+                    prop_assert!((all.mean(position)[i] - mean[i]).abs() < 1e-4);
+                    for j in i..dimensions {
+                        let scatter: f64 = shifted.iter().map(|image| (value(image, i) - mean[i]) * (value(image, j) - mean[j])).sum();
+                        prop_assert!((f64::from(*entry.next().unwrap()) - scatter).abs() < 1e-3 * (1.0 + 2500.0 * images.len() as f64).sqrt());
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Inspection without GStreamer: backbone, heads, anomaly map, threshold and model file.
+//!
+//! An image tensor comes in, a score, a map and regions come out; [`Detector`] is the way of one frame, [`Fitter`] makes its model.
+
+pub mod anomaly_map;
+pub mod backbone;
+pub mod calibration;
+mod embedding;
+pub mod error;
+mod fit;
+pub mod heads;
+pub mod metrics;
+pub mod model_file;
+mod onnx;
+pub mod runtime;
+
+pub use anomaly_map::Region;
+pub use error::{Error, Result};
+pub use fit::{FitOptions, Fitter};
+
+use anomaly_map::AnomalyMap;
+use backbone::{Backbone, BackboneFile};
+use embedding::Embedding;
+use heads::Head;
+use model_file::ModelFile;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How to open a model.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// Backbone file; looked up by the name in the model otherwise.
+    pub backbone: Option<&'a Path>,
+    /// Threads of the backbone; 0: one per core.
+    pub threads: usize,
+    /// ONNX Runtime library; searched for otherwise.
+    pub library: Option<&'a Path>,
+}
+
+/// What the last inspection cost.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timing {
+    pub backbone: Duration,
+    pub head: Duration,
+    pub map: Duration,
+}
+
+/// A fitted model, ready to inspect images.
+pub struct Detector {
+    model: ModelFile,
+    backbone: Backbone,
+    embedding: Embedding,
+    head: Box<dyn Head>,
+    patch_scores: Vec<f32>,
+    map: AnomalyMap,
+    timing: Timing,
+}
+
+impl Detector {
+    /// Opens a model file with its backbone.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for a file that is missing, damaged or does not fit its backbone; [`Error::Backbone`] for a backbone that is
+    /// missing, is another one than the model was fitted with, or lacks a tap; [`Error::Runtime`] without ONNX Runtime.
+    pub fn open(path: &Path, options: Options<'_>) -> Result<Self> {
+        let model = ModelFile::read(path)?;
+        let metadata = &model.metadata;
+        let backbone_path = match options.backbone {
+            Some(path) => path.to_path_buf(),
+            None => backbone::find(&metadata.backbone, Some(path))?,
+        };
+        let file = BackboneFile::read(&backbone_path)?;
+        if file.sha256 != metadata.backbone_sha256 {
+            let reason = format!(
+                "it is not the backbone that {} was fitted with ({}): its SHA-256 is {}, and the model needs {}; name the right file with the property or option backbone, or fit again",
+                path.display(),
+                metadata.backbone,
+                file.sha256,
+                metadata.backbone_sha256
+            );
+            return Err(Error::backbone(backbone_path, reason));
+        }
+        let [height, width] = metadata.input_size;
+        let backbone = Backbone::new(
+            &file,
+            &metadata.taps,
+            (height, width),
+            options.threads,
+            options.library,
+        )?;
+        Self::new(model, backbone).map_err(|reason| Error::model(path, reason))
+    }
+
+    /// Joins a model and a backbone that was made for its taps and input size.
+    ///
+    /// # Errors
+    /// What in the model does not fit the backbone's taps.
+    pub fn new(model: ModelFile, backbone: Backbone) -> std::result::Result<Self, String> {
+        let embedding = Embedding::new(backbone.shapes());
+        let metadata = &model.metadata;
+        let head = heads::load(
+            metadata.method,
+            metadata.preset,
+            &embedding,
+            &model.tensors(),
+        )?;
+        let [height, width] = metadata.map_size;
+        let map = AnomalyMap::new(embedding.grid(), (height, width), metadata.map_sigma);
+        let patch_scores = vec![0.0; embedding.positions()];
+        Ok(Self {
+            model,
+            backbone,
+            embedding,
+            head,
+            patch_scores,
+            map,
+            timing: Timing::default(),
+        })
+    }
+
+    /// Inspects one image (3 x height x width of [`Detector::input`], RGB, normalised, row-major) and returns the image score: the
+    /// maximum of the anomaly map.
+    ///
+    /// # Errors
+    /// [`Error::Inference`] where ONNX Runtime fails, or where the score is not a number.
+    pub fn inspect(&mut self, image: &[f32]) -> Result<f32> {
+        let start = Instant::now();
+        let embedding = &mut self.embedding;
+        self.backbone.run(image, |taps| embedding.fill(taps))?;
+        let after_backbone = Instant::now();
+        let score = self.rescore();
+        self.timing.backbone = after_backbone - start;
+        if !score.is_finite() {
+            return Err(Error::Inference("the score is not a number".into()));
+        }
+        Ok(score)
+    }
+
+    /// Head and map once more on the features of the last inspection: all of it but the backbone. Allocates nothing.
+    pub fn rescore(&mut self) -> f32 {
+        let start = Instant::now();
+        self.head.score(&self.embedding, &mut self.patch_scores);
+        let after_head = Instant::now();
+        let score = self.map.update(&self.patch_scores);
+        self.timing.head = after_head - start;
+        self.timing.map = after_head.elapsed();
+        score
+    }
+
+    /// The anomaly map of the last inspection, row-major, with its height and width.
+    pub fn map(&self) -> (&[f32], (usize, usize)) {
+        (self.map.values(), self.map.size())
+    }
+
+    /// The parts of the last map above `threshold`, strongest first; none exactly where the score is not above it.
+    pub fn regions(&mut self, threshold: f32) -> &[Region] {
+        self.map.regions(threshold)
+    }
+
+    /// Stage times of the last inspection.
+    pub fn timing(&self) -> Timing {
+        self.timing
+    }
+
+    /// Height and width of the image tensor.
+    pub fn input(&self) -> (usize, usize) {
+        self.backbone.input()
+    }
+
+    /// Bytes of the backbone's graph as cut for this model.
+    pub fn backbone_bytes(&self) -> usize {
+        self.backbone.bytes()
+    }
+
+    pub fn model(&self) -> &ModelFile {
+        &self.model
+    }
+}

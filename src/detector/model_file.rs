@@ -1,0 +1,429 @@
+//! The `.vadlite` file: a safetensors file whose metadata says how to inspect and whose tensors are the head's.
+//!
+//! Reading checks everything before anything is used, and runs no code.
+
+use super::backbone::Normalization;
+use super::calibration::Calibration;
+use super::error::{Error, Result};
+use super::heads::{Method, Preset};
+use half::f16;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::path::Path;
+
+/// Version of this format. Files of another version are refused.
+pub const FORMAT_VERSION: u32 = 1;
+/// The one way in which images are brought to the input size: every component with a triangle filter that widens with the scale.
+pub const RESIZE: &str = "bilinear-antialias";
+/// Key of the JSON document in the safetensors metadata.
+const METADATA_KEY: &str = "vadlite";
+const HEAD_PREFIX: &str = "head.";
+const CALIBRATION_SCORES: &str = "calibration.scores";
+/// Larger inputs, maps or folders of taps than any camera or network asks for point to a damaged file.
+const LARGEST_SIDE: usize = 8192;
+
+/// What stands in the file besides the tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metadata {
+    pub format_version: u32,
+    /// Version of the program that made the file.
+    pub vadlite_version: String,
+    /// Time of making, RFC 3339.
+    pub created: String,
+    pub method: Method,
+    pub preset: Preset,
+    /// File name of the backbone, and the SHA-256 of that file.
+    pub backbone: String,
+    pub backbone_sha256: String,
+    pub taps: Vec<String>,
+    /// Height and width of the image tensor.
+    pub input_size: [usize; 2],
+    pub resize: String,
+    pub normalization: Normalization,
+    /// The inspected part of the frame: x, y, width, height in 0..1.
+    pub roi: [f32; 4],
+    /// Height and width of the anomaly map, and the smoothing in its pixels. The image score is the map's maximum.
+    pub map_size: [usize; 2],
+    pub map_sigma: f32,
+    /// Number of good images that the head was fitted on.
+    pub good_images: usize,
+    /// Number of folds that the calibration scores come from: each fold scored by a head fitted on the others.
+    pub calibration_folds: usize,
+    /// Scores below which a fraction of the held-out good images lies.
+    pub calibration_quantiles: Quantiles,
+    pub false_reject_rate: f64,
+    /// Raw score above which a frame is flagged.
+    pub threshold: f32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Quantiles {
+    pub min: f32,
+    pub p50: f32,
+    pub p90: f32,
+    pub p95: f32,
+    pub p99: f32,
+    pub max: f32,
+}
+
+impl Quantiles {
+    pub fn of(calibration: &Calibration) -> Self {
+        let at = |q| calibration.quantile(q);
+        Self {
+            min: at(0.0),
+            p50: at(0.5),
+            p90: at(0.9),
+            p95: at(0.95),
+            p99: at(0.99),
+            max: at(1.0),
+        }
+    }
+}
+
+/// One tensor of a head, in the type that it is stored in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadTensor {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    data: Vec<u8>,
+}
+
+impl HeadTensor {
+    /// `values` (row-major, of this shape) stored as 16-bit floats; out of their range they are clamped to it.
+    pub fn f16(name: &str, shape: &[usize], values: &[f32]) -> Self {
+        let limit = f16::MAX.to_f32();
+        let data = values
+            .iter()
+            .flat_map(|&value| f16::from_f32(value.clamp(-limit, limit)).to_le_bytes())
+            .collect();
+        Self {
+            name: name.into(),
+            dtype: Dtype::F16,
+            shape: shape.to_vec(),
+            data,
+        }
+    }
+
+    /// `values` stored as they are.
+    pub fn i8(name: &str, shape: &[usize], values: &[i8]) -> Self {
+        let data = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        Self {
+            name: name.into(),
+            dtype: Dtype::I8,
+            shape: shape.to_vec(),
+            data,
+        }
+    }
+}
+
+/// A model: what it says of itself, its head's tensors, and the scores behind its threshold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelFile {
+    pub metadata: Metadata,
+    pub calibration: Calibration,
+    tensors: Vec<HeadTensor>,
+}
+
+impl ModelFile {
+    pub fn new(metadata: Metadata, calibration: Calibration, tensors: Vec<HeadTensor>) -> Self {
+        Self {
+            metadata,
+            calibration,
+            tensors,
+        }
+    }
+
+    /// Bytes of all the head's tensors as stored.
+    pub fn head_bytes(&self) -> usize {
+        self.tensors.iter().map(|tensor| tensor.data.len()).sum()
+    }
+
+    /// The head's tensors, to be read with checks.
+    pub fn tensors(&self) -> TensorReader<'_> {
+        TensorReader::new(&self.tensors)
+    }
+
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// [`Error::Fit`] where a value cannot be written (a number that is not finite).
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Error::Fit(format!("the model cannot be written: {error}"))
+        };
+        let json = serde_json::to_string(&self.metadata).map_err(|error| failed(&error))?;
+        let scores: Vec<u8> = self
+            .calibration
+            .scores()
+            .iter()
+            .flat_map(|score| score.to_le_bytes())
+            .collect();
+        let mut views = vec![(
+            CALIBRATION_SCORES.to_owned(),
+            Dtype::F32,
+            vec![self.calibration.scores().len()],
+            scores.as_slice(),
+        )];
+        views.extend(self.tensors.iter().map(|t| {
+            (
+                format!("{HEAD_PREFIX}{}", t.name),
+                t.dtype,
+                t.shape.clone(),
+                t.data.as_slice(),
+            )
+        }));
+        let views = views
+            .into_iter()
+            .map(|(name, dtype, shape, data)| {
+                Ok((
+                    name,
+                    TensorView::new(dtype, shape, data).map_err(|error| failed(&error))?,
+                ))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let metadata = HashMap::from([(METADATA_KEY.to_owned(), json)]);
+        safetensors::serialize(views, Some(metadata)).map_err(|error| failed(&error))
+    }
+
+    /// Writes the file so that at every moment either the old or the new one is there, whole.
+    ///
+    /// # Errors
+    /// [`Error::Model`] where the folder cannot be written to.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let bytes = self.to_bytes()?;
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        let write = || -> std::io::Result<()> {
+            use std::os::unix::fs::PermissionsExt as _;
+            // Readable by the service that inspects, not only by the user who fitted: a temporary file is private otherwise.
+            let permissions = std::fs::Permissions::from_mode(0o644);
+            let mut file = tempfile::Builder::new()
+                .prefix(".vadlite-")
+                .permissions(permissions)
+                .tempfile_in(folder)?;
+            file.write_all(&bytes)?;
+            file.as_file().sync_all()?;
+            file.persist(path)?;
+            std::fs::File::open(folder)?.sync_all()
+        };
+        write().map_err(|error| Error::model(path, format!("cannot be written: {error}")))
+    }
+
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`Error::Model`] that says what is wrong with it.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|error| {
+            let remedy = if error.kind() == std::io::ErrorKind::NotFound {
+                "; make one with `vadlite fit`"
+            } else {
+                ""
+            };
+            Error::model(path, format!("cannot be read: {error}{remedy}"))
+        })?;
+        Self::from_bytes(&bytes).map_err(|reason| Error::model(path, reason))
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        if bytes.is_empty() {
+            return Err("the file is empty; fit the model again".into());
+        }
+        let damaged = |error: &dyn std::fmt::Display| {
+            format!("damaged or not a .vadlite file ({error}); fit the model again")
+        };
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(&error))?;
+        let json = header
+            .metadata()
+            .as_ref()
+            .and_then(|metadata| metadata.get(METADATA_KEY));
+        let json =
+            json.ok_or("a safetensors file, but not one of vadlite: it lacks the metadata")?;
+        // The version first, so that a file of another version is not called damaged.
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
+        }
+        let version: Version = serde_json::from_str(json).map_err(|error| damaged(&error))?;
+        if version.format_version != FORMAT_VERSION {
+            return Err(format!(
+                "it has the format version {}, and this vadlite reads version {FORMAT_VERSION}; fit the model again",
+                version.format_version
+            ));
+        }
+        let metadata: Metadata = serde_json::from_str(json).map_err(|error| damaged(&error))?;
+        metadata.check()?;
+        let safetensors = SafeTensors::deserialize(bytes).map_err(|error| damaged(&error))?;
+        let mut scores = None;
+        let mut tensors = Vec::new();
+        for (name, view) in safetensors.iter() {
+            if name == CALIBRATION_SCORES && view.dtype() == Dtype::F32 {
+                scores = Some(
+                    view.data()
+                        .chunks_exact(4)
+                        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                        .collect(),
+                );
+            } else if let Some(name) = name.strip_prefix(HEAD_PREFIX) {
+                tensors.push(HeadTensor {
+                    name: name.into(),
+                    dtype: view.dtype(),
+                    shape: view.shape().to_vec(),
+                    data: view.data().to_vec(),
+                });
+            }
+        }
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        let scores = scores.ok_or("it lacks the tensor calibration.scores")?;
+        let calibration = Calibration::new(scores).map_err(|error| error.to_string())?;
+        Ok(Self {
+            metadata,
+            calibration,
+            tensors,
+        })
+    }
+}
+
+impl Metadata {
+    fn check(&self) -> Result<(), String> {
+        let side = |what: &str, size: [usize; 2]| match size
+            .iter()
+            .all(|side| (1..=LARGEST_SIDE).contains(side))
+        {
+            true => Ok(()),
+            false => Err(format!(
+                "{what} {size:?} is not between 1 and {LARGEST_SIDE}"
+            )),
+        };
+        side("input_size", self.input_size)?;
+        side("map_size", self.map_size)?;
+        let numbers = [self.threshold, self.map_sigma]
+            .into_iter()
+            .chain(self.normalization.mean)
+            .chain(self.normalization.std)
+            .chain(self.roi);
+        if numbers.into_iter().any(|number| !number.is_finite())
+            || !(0.0..=64.0).contains(&self.map_sigma)
+        {
+            return Err(
+                "threshold, map_sigma, normalization or roi is not a number in its range".into(),
+            );
+        }
+        if self.normalization.std.iter().any(|&std| std <= 0.0) {
+            return Err("normalization.std holds a number that is not positive".into());
+        }
+        check_roi(self.roi).map_err(|reason| format!("roi {reason}"))?;
+        if self.resize != RESIZE {
+            return Err(format!(
+                "resize rule {:?} is unknown; this vadlite knows {RESIZE:?}",
+                self.resize
+            ));
+        }
+        if self.taps.is_empty() || self.backbone.is_empty() || self.backbone.contains('/') {
+            return Err("it names no taps, or no file name of a backbone".into());
+        }
+        Ok(())
+    }
+}
+
+/// Whether x, y, width, height lie in the unit square and hold an area.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_roi(roi: [f32; 4]) -> Result<(), String> {
+    let [x, y, width, height] = roi;
+    let inside = x >= 0.0
+        && y >= 0.0
+        && width > 0.0
+        && height > 0.0
+        && x + width <= 1.0 + 1e-6
+        && y + height <= 1.0 + 1e-6;
+    if inside {
+        Ok(())
+    } else {
+        Err(format!(
+            "{x},{y},{width},{height} does not lie in 0..1, or is empty"
+        ))
+    }
+}
+
+/// Access to a head's tensors by name, with their type, shape and values checked.
+pub struct TensorReader<'a> {
+    tensors: &'a [HeadTensor],
+}
+
+impl<'a> TensorReader<'a> {
+    pub fn new(tensors: &'a [HeadTensor]) -> Self {
+        Self { tensors }
+    }
+
+    fn find(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&HeadTensor, String> {
+        let tensor = self
+            .tensors
+            .iter()
+            .find(|tensor| tensor.name == name)
+            .ok_or_else(|| format!("the tensor {HEAD_PREFIX}{name} is missing"))?;
+        if tensor.dtype != dtype || tensor.shape != shape {
+            return Err(format!(
+                "the tensor {HEAD_PREFIX}{name} is {:?} {:?}, and the head needs {dtype:?} {shape:?}",
+                tensor.dtype, tensor.shape
+            ));
+        }
+        Ok(tensor)
+    }
+
+    /// A tensor of 16-bit floats.
+    ///
+    /// # Errors
+    /// It is missing, of another type or shape, or holds a value that is not finite.
+    pub fn f16(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
+        let tensor = self.find(name, Dtype::F16, shape)?;
+        let values: Vec<f32> = tensor
+            .data
+            .chunks_exact(2)
+            .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())
+            .collect();
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(format!(
+                "the tensor {HEAD_PREFIX}{name} holds NaN or infinity; fit the model again"
+            ));
+        }
+        Ok(values)
+    }
+
+    /// A tensor of 8-bit integers.
+    ///
+    /// # Errors
+    /// It is missing, or of another type or shape.
+    pub fn i8(&self, name: &str, shape: &[usize]) -> Result<Vec<i8>, String> {
+        Ok(self
+            .find(name, Dtype::I8, shape)?
+            .data
+            .iter()
+            .map(|&byte| byte.cast_signed())
+            .collect())
+    }
+}
+
+/// Reads a region of interest from `x,y,w,h`.
+///
+/// # Errors
+/// Not four numbers, or not inside of the frame.
+pub fn parse_roi(text: &str) -> Result<[f32; 4], String> {
+    let numbers: Option<Vec<f32>> = text
+        .split(',')
+        .map(|part| part.trim().parse().ok())
+        .collect();
+    let roi = numbers.and_then(|numbers| <[f32; 4]>::try_from(numbers).ok());
+    let roi = roi.ok_or_else(|| format!("{text:?} is not x,y,w,h, four numbers in 0..1"))?;
+    check_roi(roi)?;
+    Ok(roi)
+}

@@ -1,0 +1,239 @@
+//! Where ONNX Runtime is: finds the shared library, loads it once, and keeps the one environment of the process.
+
+use super::error::{Error, Result};
+use ort::environment::Environment;
+use std::ffi::{CStr, OsStr};
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// The file name that `setup` and the wheels' own naming agree on; versions follow it as `.1.NN.P`.
+const LIBRARY: &str = "libonnxruntime.so";
+/// Minor versions that the system loader is asked for, newest first. The oldest is what the `api-20` feature of `ort` accepts.
+const MINOR_VERSIONS: std::ops::RangeInclusive<u32> = 20..=48;
+
+struct Loaded {
+    environment: Environment,
+    path: PathBuf,
+}
+
+static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
+
+/// The folder with the `models` folder: baked in by the installation, the source tree otherwise.
+pub fn data_dir() -> &'static Path {
+    Path::new(option_env!("VADLITE_DATADIR").unwrap_or(env!("CARGO_MANIFEST_DIR")))
+}
+
+/// The folder in which `setup` or the installation puts ONNX Runtime.
+fn library_dir() -> &'static Path {
+    Path::new(
+        option_env!("VADLITE_LIBDIR").unwrap_or(concat!(env!("CARGO_MANIFEST_DIR"), "/runtime")),
+    )
+}
+
+/// The folder of the object file that holds this code: the plugin, or the `vadlite` program.
+pub fn own_dir() -> Option<PathBuf> {
+    let address = own_dir as *const libc::c_void;
+    let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: `dladdr` only writes to `info`, and the name that it returns lives as long as the object, that is, as this code.
+    let name = unsafe {
+        if libc::dladdr(address, info.as_mut_ptr()) == 0 {
+            return None;
+        }
+        let info = info.assume_init();
+        if info.dli_fname.is_null() {
+            return None;
+        }
+        CStr::from_ptr(info.dli_fname)
+    };
+    let path = std::fs::canonicalize(OsStr::from_bytes(name.to_bytes())).ok()?;
+    path.parent().map(Path::to_path_buf)
+}
+
+/// Loads ONNX Runtime and makes the environment, once per process; later calls share it.
+///
+/// Search order: `library` (an option or property), `ORT_DYLIB_PATH`, beside the plugin or program, the folder that `setup` or the
+/// installation fills, the system loader's `libonnxruntime.so`, `.so.1` and `.so.1.NN` downwards. The first two are final: what was
+/// asked for by name and fails is an error.
+///
+/// # Errors
+/// [`Error::Runtime`] with every place searched, or where another library than `library` already serves this process.
+pub fn environment(library: Option<&Path>) -> Result<Environment> {
+    let mut loaded = LOADED
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(loaded) = loaded.as_ref() {
+        return match library {
+            Some(path) if !same_file(path, &loaded.path) => Err(Error::Runtime(format!(
+                "ONNX Runtime {} was asked for, but this process already uses {}; one process can use one library only",
+                path.display(),
+                loaded.path.display()
+            ))),
+            _ => Ok(loaded.environment.clone()),
+        };
+    }
+    let from_variable = std::env::var_os("ORT_DYLIB_PATH")
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from);
+    let new = if let Some(path) = library {
+        open(path)
+            .map_err(|reason| asked_for("the property or option for ONNX Runtime", path, &reason))?
+    } else if let Some(path) = &from_variable {
+        open(path).map_err(|reason| asked_for("ORT_DYLIB_PATH", path, &reason))?
+    } else {
+        search()?
+    };
+    let environment = new.environment.clone();
+    *loaded = Some(new);
+    Ok(environment)
+}
+
+/// The library that serves this process, once [`environment`] has loaded one.
+pub fn library_path() -> Option<PathBuf> {
+    LOADED
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+        .as_ref()
+        .map(|loaded| loaded.path.clone())
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+fn asked_for(by: &str, path: &Path, reason: &str) -> Error {
+    Error::Runtime(format!(
+        "ONNX Runtime: {by} names {}, which cannot be used: {reason}",
+        path.display()
+    ))
+}
+
+fn open(path: &Path) -> Result<Loaded, String> {
+    let builder = ort::init_from(path).map_err(|error| error.to_string())?;
+    // ONNX Runtime warns on stderr about hardware that it does not find; what matters comes back as an error.
+    let environment = builder
+        .with_name("vadlite")
+        .build()
+        .map_err(|error| error.to_string())?;
+    environment.set_log_level(ort::logging::LogLevel::Error);
+    Ok(Loaded {
+        environment,
+        path: path.to_path_buf(),
+    })
+}
+
+fn search() -> Result<Loaded> {
+    let mut searched = String::new();
+    let folders = own_dir()
+        .into_iter()
+        .map(|dir| (dir, "beside the plugin or program"));
+    for (folder, what) in folders.chain([(
+        library_dir().to_path_buf(),
+        "filled by ./setup or the installation",
+    )]) {
+        let candidates = libraries_in(&folder);
+        if candidates.is_empty() {
+            let _ = write!(
+                searched,
+                "\n  {}/{LIBRARY}* ({what}): not there",
+                folder.display()
+            );
+        }
+        for path in candidates {
+            match open(&path) {
+                Ok(loaded) => return Ok(loaded),
+                Err(reason) => _ = write!(searched, "\n  {}: {reason}", path.display()),
+            }
+        }
+    }
+    let names = [LIBRARY.to_owned(), format!("{LIBRARY}.1")];
+    let versioned = MINOR_VERSIONS
+        .rev()
+        .map(|minor| format!("{LIBRARY}.1.{minor}"));
+    for name in names.into_iter().chain(versioned) {
+        match open(Path::new(&name)) {
+            Ok(loaded) => return Ok(loaded),
+            // A library that is there but of the wrong kind deserves its line; thirty "not found" do not.
+            Err(reason) if !reason.contains("cannot open shared object file") => {
+                let _ = write!(searched, "\n  {name}: {reason}");
+            }
+            Err(_) => {}
+        }
+    }
+    let _ = write!(
+        searched,
+        "\n  the system loader's {LIBRARY}, {LIBRARY}.1, {LIBRARY}.1.{} down to .{}: not there",
+        MINOR_VERSIONS.end(),
+        MINOR_VERSIONS.start()
+    );
+    Err(Error::Runtime(format!(
+        "ONNX Runtime 1.{} or newer was not found. Searched:\n  the property onnxruntime or option --onnxruntime: not set\n  ORT_DYLIB_PATH: not set{searched}\n\
+         Remedy: run ./setup in the source tree, or `pip download --no-deps onnxruntime`, unpack the wheel, and set ORT_DYLIB_PATH to its onnxruntime/capi/{LIBRARY}.1.*",
+        MINOR_VERSIONS.start()
+    )))
+}
+
+/// `libonnxruntime.so*` in a folder, the unversioned name first, then the newest.
+fn libraries_in(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<(Vec<u32>, PathBuf)> = entries
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let version = path
+                .file_name()?
+                .to_str()?
+                .strip_prefix(LIBRARY)?
+                .to_owned();
+            let numbers = version
+                .split('.')
+                .filter(|part| !part.is_empty())
+                .map(|part| part.parse().ok());
+            Some((numbers.collect::<Option<Vec<u32>>>()?, path))
+        })
+        .collect();
+    paths.sort_by(|(a, _), (b, _)| (!a.is_empty()).cmp(&!b.is_empty()).then_with(|| b.cmp(a)));
+    paths.into_iter().map(|(_, path)| path).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unversioned_library_first_then_the_newest() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [
+            "libonnxruntime.so.1.9.0",
+            "libonnxruntime.so.1.32.0",
+            "libonnxruntime.so",
+            "libonnxruntime.so.old",
+            "other.so",
+        ] {
+            std::fs::write(folder.path().join(name), b"").unwrap();
+        }
+        let names: Vec<_> = libraries_in(folder.path())
+            .iter()
+            .map(|path| path.file_name().unwrap().to_owned())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "libonnxruntime.so",
+                "libonnxruntime.so.1.32.0",
+                "libonnxruntime.so.1.9.0"
+            ]
+        );
+    }
+
+    #[test]
+    fn own_folder_is_where_the_test_binary_is() {
+        let exe = std::env::current_exe().unwrap().canonicalize().unwrap();
+        assert_eq!(own_dir().as_deref(), exe.parent());
+    }
+}

@@ -1,0 +1,3 @@
+//! The GStreamer elements: `mod.rs` of each is the wrapper and the registration, `imp.rs` the behaviour.
+
+pub mod vadlite;

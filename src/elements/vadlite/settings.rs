@@ -1,0 +1,252 @@
+//! The properties of `vadlite`: their values, defaults, ranges and descriptions.
+
+use gst::prelude::*;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+/// What the element does with frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVadLiteMode")]
+pub enum Mode {
+    #[default]
+    #[enum_value(name = "Detect: score frames with the model", nick = "detect")]
+    Detect,
+}
+
+/// How a flagged frame is marked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVadLiteOverlay")]
+pub enum Overlay {
+    #[enum_value(name = "None: leave the picture alone", nick = "none")]
+    None,
+    #[default]
+    #[enum_value(name = "Heatmap: colour what looks wrong", nick = "heatmap")]
+    Heatmap,
+    #[enum_value(name = "Contour: outline what looks wrong", nick = "contour")]
+    Contour,
+}
+
+/// Where the backbone runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVadLiteDevice")]
+pub enum Device {
+    #[default]
+    #[enum_value(name = "CPU", nick = "cpu")]
+    Cpu,
+}
+
+impl Device {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+        }
+    }
+}
+
+/// Which frames are reported on the bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVadLitePostMessages")]
+pub enum PostMessages {
+    #[enum_value(name = "None: no frame", nick = "none")]
+    None,
+    #[default]
+    #[enum_value(name = "Flagged: frames above the threshold", nick = "flagged")]
+    Flagged,
+    #[enum_value(name = "All: every frame", nick = "all")]
+    All,
+}
+
+/// What is read when the element starts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    pub model: Option<PathBuf>,
+    pub backbone: Option<PathBuf>,
+    pub onnxruntime: Option<PathBuf>,
+    pub mode: Mode,
+    pub device: Device,
+    pub threads: u32,
+    /// As set: `x,y,w,h`, or empty for the model's own.
+    pub roi: String,
+    pub live: Live,
+}
+
+/// What may change from frame to frame.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Live {
+    pub threshold: f64,
+    pub false_reject_rate: f64,
+    pub overlay: Overlay,
+    pub overlay_always: bool,
+    pub interval: u32,
+    pub post_messages: PostMessages,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            threshold: 0.0,
+            false_reject_rate: 0.0,
+            overlay: Overlay::default(),
+            overlay_always: false,
+            interval: 1,
+            post_messages: PostMessages::default(),
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            model: None,
+            backbone: None,
+            onnxruntime: None,
+            mode: Mode::default(),
+            device: Device::default(),
+            threads: 0,
+            roi: String::new(),
+            live: Live::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// The region of interest that was asked for; `None` where the model's own holds.
+    ///
+    /// # Errors
+    /// Not four numbers, or not inside of the frame.
+    pub fn parsed_roi(&self) -> Result<Option<[f32; 4]>, String> {
+        if self.roi.trim().is_empty() {
+            return Ok(None);
+        }
+        crate::detector::model_file::parse_roi(&self.roi).map(Some)
+    }
+
+    pub fn set(&mut self, name: &str, value: &glib::Value) {
+        let path = || {
+            value
+                .get::<Option<String>>()
+                .ok()
+                .flatten()
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from)
+        };
+        let number = || value.get::<f64>().unwrap_or_default();
+        match name {
+            "model" => self.model = path(),
+            "backbone" => self.backbone = path(),
+            "onnxruntime" => self.onnxruntime = path(),
+            "mode" => self.mode = value.get().unwrap_or_default(),
+            "device" => self.device = value.get().unwrap_or_default(),
+            "threads" => self.threads = value.get().unwrap_or_default(),
+            "roi" => {
+                self.roi = value
+                    .get::<Option<String>>()
+                    .ok()
+                    .flatten()
+                    .unwrap_or_default()
+            }
+            "threshold" => self.live.threshold = number(),
+            "false-reject-rate" => self.live.false_reject_rate = number(),
+            "overlay" => self.live.overlay = value.get().unwrap_or_default(),
+            "overlay-always" => self.live.overlay_always = value.get().unwrap_or_default(),
+            "interval" => self.live.interval = value.get().unwrap_or(1),
+            "post-messages" => self.live.post_messages = value.get().unwrap_or_default(),
+            _ => {}
+        }
+    }
+
+    pub fn get(&self, name: &str) -> Option<glib::Value> {
+        let path = |path: &Option<PathBuf>| {
+            path.as_ref()
+                .map(|path| path.to_string_lossy().into_owned())
+                .to_value()
+        };
+        Some(match name {
+            "model" => path(&self.model),
+            "backbone" => path(&self.backbone),
+            "onnxruntime" => path(&self.onnxruntime),
+            "mode" => self.mode.to_value(),
+            "device" => self.device.to_value(),
+            "threads" => self.threads.to_value(),
+            "roi" => self.roi.to_value(),
+            "threshold" => self.live.threshold.to_value(),
+            "false-reject-rate" => self.live.false_reject_rate.to_value(),
+            "overlay" => self.live.overlay.to_value(),
+            "overlay-always" => self.live.overlay_always.to_value(),
+            "interval" => self.live.interval.to_value(),
+            "post-messages" => self.live.post_messages.to_value(),
+            _ => return None,
+        })
+    }
+}
+
+/// The property specifications, with the defaults of [`Settings`].
+pub fn properties() -> &'static [glib::ParamSpec] {
+    static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+        let defaults = Settings::default();
+        let live = defaults.live;
+        let text = |name: &str, nick: &str, blurb: &str| {
+            glib::ParamSpecString::builder(name)
+                .nick(nick)
+                .blurb(blurb)
+                .mutable_ready()
+                .build()
+        };
+        vec![
+            text("model", "Model", "The fitted .vadlite file (made by `vadlite fit`). Needed"),
+            text("backbone", "Backbone", "ONNX file of the backbone. Default: the file that the model names, looked up beside the model, beside the plugin and in the installed data folder"),
+            text("onnxruntime", "ONNX Runtime", "Path of the ONNX Runtime library (libonnxruntime.so). Default: ORT_DYLIB_PATH, beside the plugin, the folder filled by ./setup, then the system's. One library serves a whole process"),
+            glib::ParamSpecEnum::builder_with_default("mode", defaults.mode).nick("Mode").blurb("What to do with frames").mutable_ready().build(),
+            glib::ParamSpecDouble::builder("threshold")
+                .nick("Threshold")
+                .blurb("Raw score above which a frame is flagged; 0: the model's own, or what false-reject-rate asks for")
+                .minimum(0.0)
+                .maximum(f64::MAX)
+                .default_value(live.threshold)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecDouble::builder("false-reject-rate")
+                .nick("False reject rate")
+                .blurb("Choose the threshold so that at most this share of good parts is flagged, from the model's calibration; 0: the model's own. The property threshold goes first. A rate that is too small for the number of good images is an error")
+                .minimum(0.0)
+                .maximum(0.999_999)
+                .default_value(live.false_reject_rate)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecEnum::builder_with_default("overlay", live.overlay).nick("Overlay").blurb("How flagged frames are marked").mutable_playing().build(),
+            glib::ParamSpecBoolean::builder("overlay-always")
+                .nick("Overlay always")
+                .blurb("Draw the overlay on every inspected frame, not on flagged ones only")
+                .default_value(live.overlay_always)
+                .mutable_playing()
+                .build(),
+            text("roi", "Region of interest", "The inspected part of the frame: x,y,w,h in 0..1 of it. Default: the part that the model was fitted on"),
+            glib::ParamSpecUInt::builder("interval")
+                .nick("Interval")
+                .blurb("Inspect every n-th frame; the others pass with inspected=false")
+                .minimum(1)
+                .default_value(live.interval)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecEnum::builder_with_default("device", defaults.device).nick("Device").blurb("Where the backbone runs").mutable_ready().build(),
+            glib::ParamSpecUInt::builder("threads")
+                .nick("Threads")
+                .blurb("Threads of the backbone; 0: one per core")
+                .maximum(256)
+                .default_value(defaults.threads)
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecEnum::builder_with_default("post-messages", live.post_messages)
+                .nick("Post messages")
+                .blurb("Frames for which an element message named vadlite is posted on the bus")
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+                .nick("Statistics")
+                .blurb("frames, inspected, flagged, failed, frames-lost: counts since the start; latency-median, latency-p99: of an inspection, in ns; device: where the backbone runs")
+                .read_only()
+                .build(),
+        ]
+    });
+    &PROPERTIES
+}

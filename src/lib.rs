@@ -1,0 +1,27 @@
+//! vadlite: visual anomaly detection on the device, as the GStreamer element `vadlite` and the program of the same name.
+//!
+//! A frame goes one way: [`video::preprocess`] makes a tensor of it, [`detector`] a score, a map and regions of that, and
+//! [`video::overlay`] and [`video::meta`] bring these back onto the frame. [`elements`] joins them to GStreamer, [`cli`] to files.
+//! The detector knows no GStreamer type; fitting and inspecting share every step.
+
+pub mod cli;
+pub mod detector;
+pub mod elements;
+pub mod video;
+
+fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    video::meta::register();
+    elements::vadlite::register(plugin)
+}
+
+gst::plugin_define!(
+    vadlite,
+    env!("CARGO_PKG_DESCRIPTION"),
+    plugin_init,
+    concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID")),
+    "MIT/X11",
+    env!("CARGO_PKG_NAME"),
+    env!("CARGO_PKG_NAME"),
+    env!("CARGO_PKG_NAME"),
+    env!("BUILD_REL_DATE")
+);

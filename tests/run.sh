@@ -1,0 +1,54 @@
+#!/bin/sh
+# Everything that must pass before a change lands; stops at the first failure and names it.
+#
+#     sh tests/run.sh
+set -eu
+
+cd "$(dirname "$0")/.."
+root=$PWD
+log=$root/target/tests
+mkdir -p "$log"
+: >"$log/summary"
+step=
+
+finish() {
+    code=$?
+    if [ "$code" -ne 0 ] && [ -n "$step" ]; then
+        printf '\nFAILED: %s\n' "$step" >&2
+        printf '%s passed, 1 failed\n' "$(wc -l <"$log/summary")"
+    fi
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+# run NAME COMMAND…
+run() {
+    step=$1
+    shift
+    printf '\n== %s: %s\n' "$step" "$*"
+    start=$(date +%s)
+    "$@"
+    printf '%-28s %4d s\n' "$step" $(($(date +%s) - start)) >>"$log/summary"
+    step=
+}
+
+run setup ./setup
+for component in rustfmt clippy; do
+    case $component in rustfmt) tool=fmt ;; *) tool=clippy ;; esac
+    cargo "$tool" --version >/dev/null 2>&1 || {
+        echo "run.sh: cargo $tool is missing. Get it with: rustup component add $component" >&2
+        exit 1
+    }
+done
+run "format" cargo fmt --check
+run "lints" cargo clippy --all-targets --locked -- -D warnings
+run "tests" cargo test --locked
+run "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
+run "models" sh tests/models.sh
+run "release build" cargo build --release --locked
+run "pipelines" sh tests/pipelines.sh
+run "installation" sh tests/meson.sh
+
+printf '\n== summary\n'
+cat "$log/summary"
+printf '%s passed, 0 failed\n' "$(wc -l <"$log/summary")"
