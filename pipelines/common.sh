@@ -77,8 +77,12 @@ find_plugin() {
 # is set (a file with a name a line) the lines begin with the frame's name instead of its number.
 print_scores() {
     sed -u -n '/(element): vadlite,/{
-        s/ regions=.*//
-        s/.* frame=(guint64)\([0-9]*\).* score=(double)\([^,;]*\).* threshold=(double)\([^,;]*\).* flagged=(boolean)\([a-z]*\).*/frame \1  score \2  threshold \3  flagged \4/p
+        s/.*(element): vadlite,/,/
+        s/ regions=(structure)<[^>]*>//
+        s/^\(.*\) frame=(guint64)\([0-9]*\)/frame \2|\1/
+        s/|\(.*\) score=(double)\([^,;]*\)/  score \2|\1/
+        s/|\(.*\) threshold=(double)\([^,;]*\)/  threshold \2|\1/
+        s/|\(.*\) flagged=(boolean)\([a-z]*\).*/  flagged \2/p
     }' | if [ -n "${frame_names:-}" ]; then
         awk 'NR == FNR { name[n++] = $0; next } { sub(/^frame [0-9]+/, name[$2]); print; fflush() }' "$frame_names" -
     else

@@ -23,7 +23,7 @@ mono | bayer) ;;
 esac
 if [ -n "${VADLITE_SOURCE:-}" ]; then
     # shellcheck disable=SC2086 # a list of words
-    set -- $VADLITE_SOURCE ! video/x-raw,format=GRAY8
+    set -- $VADLITE_SOURCE ! capsfilter caps=video/x-raw,format=GRAY8
 else
     if [ -z "${VADLITE_PRINT:-}" ]; then
         need aravissrc "Install Aravis with its GStreamer plugin (Debian: gstreamer1.0-plugins-aravis or gir1.2-aravis-0.8)."

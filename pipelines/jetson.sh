@@ -18,7 +18,7 @@ use_model "$1"
 size=${3:-1920x1080}
 if [ -n "${VADLITE_SOURCE:-}" ]; then
     # shellcheck disable=SC2086 # a list of words
-    set -- $VADLITE_SOURCE ! video/x-raw,format=NV12
+    set -- $VADLITE_SOURCE ! capsfilter caps=video/x-raw,format=NV12
 else
     if [ -z "${VADLITE_PRINT:-}" ]; then
         need nvarguscamerasrc "It comes with NVIDIA's JetPack; this pipeline runs on a Jetson only."

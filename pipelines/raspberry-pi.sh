@@ -25,4 +25,4 @@ else
     [ -n "${VADLITE_PRINT:-}" ] || need libcamerasrc "Install gstreamer1.0-libcamera."
     set -- libcamerasrc ${camera:+"camera-name=$camera"}
 fi
-inspect "$@" ! "$caps" ! queue leaky=downstream max-size-buffers=2
+inspect "$@" ! capsfilter "caps=$caps" ! queue leaky=downstream max-size-buffers=2

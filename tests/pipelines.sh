@@ -77,7 +77,7 @@ for script in usb-camera raspberry-pi jetson genicam; do
     esac
     VADLITE_SOURCE=$source run "$script.sh" "$script.sh" part.vadlite
 done
-VADLITE_SOURCE="$(source_of "$part") ! jpegenc ! rtpjpegpay" run rtsp.sh rtsp.sh part.vadlite rtsp://camera.example/stream
+VADLITE_SOURCE="$(source_of "$part") ! videoconvert ! video/x-raw,format=I420 ! jpegenc ! rtpjpegpay" run rtsp.sh rtsp.sh part.vadlite rtsp://camera.example/stream
 
 VADLITE_SOURCE="$(source_of "$part" 20)" run "usb-camera.sh sees what it was fitted on" usb-camera.sh part.vadlite
 ! grep -q 'flagged true' out.log || fail "the picture that the model was fitted on is flagged: $(cat out.log)"

@@ -124,8 +124,8 @@ impl<'a> Fitter<'a> {
                 self.images
             )));
         }
-        let head = self.head.fit(None)?;
-        let tensors = head.tensors();
+        let tensors = self.head.fit(None)?;
+        let map_sigma = heads::map_sigma(self.options.method, self.options.preset);
         let map_size = self
             .options
             .input_size
@@ -133,13 +133,13 @@ impl<'a> Fitter<'a> {
         let mut map = AnomalyMap::new(
             self.embedding.grid(),
             (map_size[0], map_size[1]),
-            head.map_sigma(),
+            map_sigma,
         );
         let mut patch_scores = vec![0.0; self.embedding.positions()];
         let mut scores = vec![0.0; self.kept.len()];
         for fold in 0..FOLDS {
             // Scored as they would be after storing, so that the threshold holds for what runs.
-            let tensors = self.head.fit(Some(fold))?.tensors();
+            let tensors = self.head.fit(Some(fold))?;
             let reader = TensorReader::new(&tensors);
             let mut head = heads::load(
                 self.options.method,
@@ -173,7 +173,7 @@ impl<'a> Fitter<'a> {
             normalization: self.backbone.normalization(),
             roi: self.options.roi,
             map_size,
-            map_sigma: head.map_sigma(),
+            map_sigma,
             good_images: self.images,
             calibration_folds: FOLDS,
             calibration_quantiles: Quantiles::of(&calibration),

@@ -107,18 +107,21 @@ impl HeadTensor {
         }
     }
 
-    /// `values` stored as they are.
+    /// `values` stored as 32-bit floats.
+    pub fn f32(name: &str, shape: &[usize], values: &[f32]) -> Self {
+        let data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Self { name: name.into(), dtype: Dtype::F32, shape: shape.to_vec(), data }
+    }
+
+    /// `values` stored as 8-bit integers.
     pub fn i8(name: &str, shape: &[usize], values: &[i8]) -> Self {
-        let data = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
-        Self {
-            name: name.into(),
-            dtype: Dtype::I8,
-            shape: shape.to_vec(),
-            data,
-        }
+        let data = values.iter().map(|value| value.cast_unsigned()).collect();
+        Self { name: name.into(), dtype: Dtype::I8, shape: shape.to_vec(), data }
+    }
+
+    /// `values` stored as unsigned bytes.
+    pub fn u8(name: &str, shape: &[usize], values: &[u8]) -> Self {
+        Self { name: name.into(), dtype: Dtype::U8, shape: shape.to_vec(), data: values.to_vec() }
     }
 }
 
@@ -385,18 +388,17 @@ impl<'a> TensorReader<'a> {
     /// # Errors
     /// It is missing, of another type or shape, or holds a value that is not finite.
     pub fn f16(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
-        let tensor = self.find(name, Dtype::F16, shape)?;
-        let values: Vec<f32> = tensor
-            .data
-            .chunks_exact(2)
-            .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())
-            .collect();
-        if values.iter().any(|value| !value.is_finite()) {
-            return Err(format!(
-                "the tensor {HEAD_PREFIX}{name} holds NaN or infinity; fit the model again"
-            ));
-        }
-        Ok(values)
+        let data = &self.find(name, Dtype::F16, shape)?.data;
+        finite(name, data.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect())
+    }
+
+    /// A tensor of 32-bit floats.
+    ///
+    /// # Errors
+    /// As [`TensorReader::f16`].
+    pub fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
+        let data = &self.find(name, Dtype::F32, shape)?.data;
+        finite(name, data.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
     }
 
     /// A tensor of 8-bit integers.
@@ -404,12 +406,22 @@ impl<'a> TensorReader<'a> {
     /// # Errors
     /// It is missing, or of another type or shape.
     pub fn i8(&self, name: &str, shape: &[usize]) -> Result<Vec<i8>, String> {
-        Ok(self
-            .find(name, Dtype::I8, shape)?
-            .data
-            .iter()
-            .map(|&byte| byte.cast_signed())
-            .collect())
+        Ok(self.find(name, Dtype::I8, shape)?.data.iter().map(|&byte| byte.cast_signed()).collect())
+    }
+
+    /// A tensor of unsigned bytes.
+    ///
+    /// # Errors
+    /// It is missing, or of another type or shape.
+    pub fn u8(&self, name: &str, shape: &[usize]) -> Result<&[u8], String> {
+        Ok(&self.find(name, Dtype::U8, shape)?.data)
+    }
+}
+
+fn finite(name: &str, values: Vec<f32>) -> Result<Vec<f32>, String> {
+    match values.iter().all(|value| value.is_finite()) {
+        true => Ok(values),
+        false => Err(format!("the tensor {HEAD_PREFIX}{name} holds NaN or infinity; fit the model again")),
     }
 }
 

@@ -56,12 +56,6 @@ impl Preset {
 pub trait Head: Send {
     /// Writes one score per patch (row-major on the grid, 0 or more, larger is less normal). Allocates nothing.
     fn score(&mut self, embedding: &Embedding, scores: &mut [f32]);
-
-    /// Everything that has to be kept to score again, for the model file.
-    fn tensors(&self) -> Vec<HeadTensor>;
-
-    /// Standard deviation of the Gaussian that smooths the anomaly map, in map pixels.
-    fn map_sigma(&self) -> f32;
 }
 
 /// Gathers good images, then makes heads from them; several times, since the threshold comes from images that a head has not seen.
@@ -69,11 +63,11 @@ pub trait HeadFitter: Send {
     /// Takes in one good image as a member of `fold` (0..folds).
     fn add(&mut self, fold: usize, embedding: &Embedding);
 
-    /// A head from all images, or from all but one fold.
+    /// The tensors of a head from all images, or from all but one fold, for [`load`].
     ///
     /// # Errors
     /// Too few images, or numbers that do not allow it (not finite, no variance at all).
-    fn fit(&mut self, without: Option<usize>) -> Result<Box<dyn Head>>;
+    fn fit(&mut self, without: Option<usize>) -> Result<Vec<HeadTensor>>;
 }
 
 /// A fitter of `method` for embeddings like `shape`, with this many folds.
@@ -100,5 +94,12 @@ pub fn load(
 ) -> Result<Box<dyn Head>, String> {
     match method {
         Method::PadimLite => padim_lite::load(preset, shape, tensors),
+    }
+}
+
+/// Standard deviation of the Gaussian that smooths the anomaly map, in map pixels.
+pub fn map_sigma(method: Method, preset: Preset) -> f32 {
+    match method {
+        Method::PadimLite => padim_lite::map_sigma(preset),
     }
 }
