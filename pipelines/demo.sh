@@ -41,8 +41,8 @@ step() { printf '\n== %s\n' "$*"; }
 step "setup"
 "$root/setup"
 
-step "building vadlite"
-(cd "$root" && cargo build --release --locked --quiet) || die "cargo could not build vadlite; its messages are above"
+step "building vadlite (some minutes the first time)"
+(cd "$root" && cargo build --release --locked) || die "cargo could not build vadlite; its messages are above"
 built=${CARGO_TARGET_DIR:-$root/target}/release
 export PATH="$built:$PATH" GST_PLUGIN_PATH="$built${GST_PLUGIN_PATH:+:$GST_PLUGIN_PATH}"
 find_plugin
@@ -113,7 +113,8 @@ else
     step "pictures: $good_folder, $test_folder"
     lay_out_folders
 fi
-list_images "$data/test" >"$out/work/list"
+# By file name, so that good and defective ones alternate in the video.
+list_images "$data/test" | awk -F / '{ print $NF "/" $0 }' | LC_ALL=C sort | cut -d / -f 2- >"$out/work/list"
 echo "good pictures to fit on: $(list_images "$data/train/" | wc -l), pictures to test: $(wc -l <"$out/work/list")"
 
 # --- fit ----------------------------------------------------------------------------------------------------------
@@ -185,7 +186,10 @@ step "result"
 good=$(awk -F '\t' '$5 == "good"' rows | wc -l)
 defective=$(awk -F '\t' '$5 == "defective"' rows | wc -l)
 if [ "$good" -gt 0 ] && [ "$defective" -gt 0 ]; then
-    vadlite eval --model "$model" --dataset "$data" --json >eval.json || die "vadlite eval failed; the reason is above"
+    vadlite eval --model "$model" --dataset "$data" --json >eval.json 2>eval.log || {
+        cat eval.log >&2
+        die "vadlite eval failed; the reason is above"
+    }
     by_eval=$(sed -n 's/.*"image_auroc": *\([0-9.e+-]*\).*/\1/p' eval.json)
     # The share of pairs (good, defective) in which the defective one scores higher.
     by_pipeline=$(awk -F '\t' '
@@ -243,7 +247,7 @@ else
     select_rows . false | head -n 6 | row sheet-2.png "Passed: the highest scores"
     select_rows . false | tail -n 6 | row sheet-3.png "Passed: the lowest scores"
 fi
-montage sheet-?.png -tile 1x -geometry +0+8 -gravity west -background white "$out/contact-sheet.png" ||
+montage sheet-?.png -tile 1x -geometry +0+8 -gravity west -background white -depth 8 "$out/contact-sheet.png" ||
     die "ImageMagick could not make the contact sheet; its messages are above"
 
 for file in contact-sheet.png inspection.mkv table.txt part.vadlite; do

@@ -45,9 +45,10 @@ run "lints" cargo clippy --all-targets --locked -- -D warnings
 run "tests" cargo test --locked
 run "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 run "models" sh tests/models.sh
+# Before the release build: both use target/release, which then looks for models and runtime in this source tree again.
+run "installation" sh tests/meson.sh
 run "release build" cargo build --release --locked
 run "pipelines" sh tests/pipelines.sh
-run "installation" sh tests/meson.sh
 
 printf '\n== summary\n'
 cat "$log/summary"

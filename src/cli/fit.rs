@@ -2,7 +2,7 @@
 
 use super::{RuntimeArguments, images, print_line};
 use crate::detector::backbone::{self, Backbone, DEFAULT_BACKBONE};
-use crate::detector::heads::{Method, Preset};
+use crate::detector::heads::{self, Method, Preset};
 use crate::detector::model_file::{ModelFile, parse_roi};
 use crate::detector::{FitOptions, Fitter};
 use anyhow::Context as _;
@@ -78,8 +78,10 @@ pub fn fit(
     let side = usize::from(recipe.size);
     let roi = recipe.roi.unwrap_or([0.0, 0.0, 1.0, 1.0]);
     let mut fitter = Fitter::new(FitOptions {
-        method,
-        preset: recipe.preset,
+        recipe: heads::Recipe {
+            method,
+            preset: recipe.preset,
+        },
         backbone: &backbone,
         taps: recipe.taps.clone(),
         input_size: [side, side],

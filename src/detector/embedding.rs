@@ -2,6 +2,19 @@
 
 use super::backbone::{Tap, TapShape};
 
+/// What is done to each tap before it is put on the grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    None,
+    /// Mean over 3 x 3 patches, zeros beyond the edge (PatchCore's locally aware features, as `AvgPool2d(3, 1, 1)`).
+    Average3x3,
+    /// 0.7 of the patch and 0.3 of the mean over the up to 3 x 3 patches around it: neighbours damp the noise of a single patch.
+    Blend3x3,
+}
+
+/// Share of the neighbourhood in [`Pooling::Blend3x3`].
+const BLEND: f32 = 0.3;
+
 /// Taps concatenated over channels, `dimensions` x `height` x `width` (row-major), on the grid of the largest tap. Smaller taps are
 /// upsampled by the nearest neighbour, as PatchCore's and PaDiM's reference code does.
 #[derive(Debug, Clone)]
@@ -10,39 +23,60 @@ pub struct Embedding {
     height: usize,
     width: usize,
     values: Vec<f32>,
+    pooling: Pooling,
+    /// One pooled channel, and a row of column sums.
+    pooled: Vec<f32>,
+    row: Vec<f32>,
 }
 
 impl Embedding {
     /// A zeroed embedding for taps of these shapes.
-    pub fn new(shapes: &[TapShape]) -> Self {
+    pub fn new(shapes: &[TapShape], pooling: Pooling) -> Self {
         let dimensions = shapes.iter().map(|shape| shape[0]).sum();
         let height = shapes.iter().map(|shape| shape[1]).max().unwrap_or(0);
         let width = shapes.iter().map(|shape| shape[2]).max().unwrap_or(0);
+        let positions = height * width;
         Self {
             dimensions,
             height,
             width,
-            values: vec![0.0; dimensions * height * width],
+            values: vec![0.0; dimensions * positions],
+            pooling,
+            pooled: vec![0.0; positions],
+            row: vec![0.0; width + 2],
         }
     }
 
     /// Takes over the taps of one image; their shapes are those given to [`Embedding::new`].
     pub fn fill(&mut self, taps: &[Tap<'_>]) {
         let (height, width) = (self.height, self.width);
-        let mut rest = self.values.as_mut_slice();
+        let mut channels = self.values.chunks_exact_mut(height * width);
         for tap in taps {
-            let (here, after) = rest.split_at_mut(tap.channels * height * width);
-            rest = after;
-            if (tap.height, tap.width) == (height, width) {
-                here.copy_from_slice(tap.values);
-                continue;
-            }
-            for (row, out) in here.chunks_exact_mut(width).enumerate() {
-                let (channel, y) = (row / height, row % height);
-                let source = &tap.values
-                    [(channel * tap.height + y * tap.height / height) * tap.width..][..tap.width];
-                for (x, out) in out.iter_mut().enumerate() {
-                    *out = source[x * tap.width / width];
+            let size = tap.height * tap.width;
+            for (source, out) in tap.values.chunks_exact(size).zip(channels.by_ref()) {
+                let pooled = &mut self.pooled[..size.min(height * width)];
+                let source = match self.pooling {
+                    Pooling::None => source,
+                    Pooling::Average3x3 => {
+                        sum_3x3(source, tap.width, &mut self.row, pooled);
+                        pooled.iter_mut().for_each(|value| *value /= 9.0);
+                        &*pooled
+                    }
+                    Pooling::Blend3x3 => {
+                        sum_3x3(source, tap.width, &mut self.row, pooled);
+                        blend(source, tap.width, pooled);
+                        &*pooled
+                    }
+                };
+                if (tap.height, tap.width) == (height, width) {
+                    out.copy_from_slice(source);
+                    continue;
+                }
+                for (y, out) in out.chunks_exact_mut(width).enumerate() {
+                    let row = &source[y * tap.height / height * tap.width..][..tap.width];
+                    for (x, out) in out.iter_mut().enumerate() {
+                        *out = row[x * tap.width / width];
+                    }
                 }
             }
         }
@@ -73,13 +107,55 @@ impl Embedding {
     }
 }
 
+/// Sums over 3 x 3, zeros beyond the edge: first down the columns, then along the rows. `row` has two entries more than a row.
+#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f"))]
+fn sum_3x3(source: &[f32], width: usize, row: &mut [f32], out: &mut [f32]) {
+    let height = source.len() / width;
+    let column = &mut row[..width + 2];
+    column[0] = 0.0;
+    column[width + 1] = 0.0;
+    for (y, out) in out.chunks_exact_mut(width).enumerate() {
+        column[1..=width].copy_from_slice(&source[y * width..][..width]);
+        for near in [y.wrapping_sub(1), y + 1] {
+            if near < height {
+                for (sum, value) in column[1..=width]
+                    .iter_mut()
+                    .zip(&source[near * width..][..width])
+                {
+                    *sum += value;
+                }
+            }
+        }
+        for (x, out) in out.iter_mut().enumerate() {
+            *out = column[x] + column[x + 1] + column[x + 2];
+        }
+    }
+}
+
+/// Turns sums over 3 x 3 into [`Pooling::Blend3x3`].
+fn blend(source: &[f32], width: usize, sums: &mut [f32]) {
+    let height = source.len() / width;
+    let inside =
+        |at: usize, size: usize| (1 + usize::from(at > 0) + usize::from(at + 1 < size)) as f32;
+    for (y, (out, source)) in sums
+        .chunks_exact_mut(width)
+        .zip(source.chunks_exact(width))
+        .enumerate()
+    {
+        let rows = inside(y, height);
+        for (x, (out, value)) in out.iter_mut().zip(source).enumerate() {
+            *out = (1.0 - BLEND) * value + BLEND / (rows * inside(x, width)) * *out;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn smaller_taps_repeat_their_nearest_patch() {
-        let mut embedding = Embedding::new(&[[1, 4, 4], [2, 2, 2]]);
+        let mut embedding = Embedding::new(&[[1, 4, 4], [2, 2, 2]], Pooling::None);
         let large: Vec<f32> = (0..16u8).map(f32::from).collect();
         let small = [10.0, 11.0, 12.0, 13.0, 20.0, 21.0, 22.0, 23.0];
         embedding.fill(&[
@@ -120,5 +196,63 @@ mod tests {
         };
         assert_eq!(&embedding.values()[16..32], &up(10.0));
         assert_eq!(&embedding.values()[32..], &up(20.0));
+    }
+
+    #[test]
+    fn pooling_averages_nine_with_zeros_outside() {
+        let mut embedding = Embedding::new(&[[1, 3, 3]], Pooling::Average3x3);
+        let values: Vec<f32> = (1..10u8).map(f32::from).collect();
+        embedding.fill(&[Tap {
+            channels: 1,
+            height: 3,
+            width: 3,
+            values: &values,
+        }]);
+        let expected =
+            [12.0, 21.0, 16.0, 27.0, 45.0, 33.0, 24.0, 39.0, 28.0].map(|sum: f32| sum / 9.0);
+        assert!(
+            embedding
+                .values()
+                .iter()
+                .zip(expected)
+                .all(|(a, b)| (a - b).abs() < 1e-6),
+            "{:?}",
+            embedding.values()
+        );
+    }
+
+    #[test]
+    fn blending_keeps_constants_up_to_the_edge() {
+        let mut embedding = Embedding::new(&[[1, 2, 3]], Pooling::Blend3x3);
+        embedding.fill(&[Tap {
+            channels: 1,
+            height: 2,
+            width: 3,
+            values: &[4.0; 6],
+        }]);
+        assert!(
+            embedding
+                .values()
+                .iter()
+                .all(|value| (value - 4.0).abs() < 1e-6),
+            "{:?}",
+            embedding.values()
+        );
+        embedding.fill(&[Tap {
+            channels: 1,
+            height: 2,
+            width: 3,
+            values: &[6.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+        }]);
+        let expected = [0.7 * 6.0 + 0.3 * 6.0 / 4.0, 0.3, 0.0, 0.45, 0.3, 0.0];
+        assert!(
+            embedding
+                .values()
+                .iter()
+                .zip(expected)
+                .all(|(a, b)| (a - b).abs() < 1e-6),
+            "{:?}",
+            embedding.values()
+        );
     }
 }

@@ -5,7 +5,7 @@ use super::backbone::{Backbone, BackboneFile, Normalization};
 use super::calibration::Calibration;
 use super::embedding::Embedding;
 use super::error::{Error, Result};
-use super::heads::{self, HeadFitter, Method, Preset};
+use super::heads::{HeadFitter, Recipe};
 use super::model_file::{FORMAT_VERSION, Metadata, ModelFile, Quantiles, RESIZE, TensorReader};
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
@@ -24,8 +24,7 @@ const MAP_SCALE: usize = 2;
 /// What to fit and on what.
 #[derive(Debug, Clone)]
 pub struct FitOptions<'a> {
-    pub method: Method,
-    pub preset: Preset,
+    pub recipe: Recipe,
     pub backbone: &'a Path,
     /// Names of the feature taps; empty: the method's own.
     pub taps: Vec<String>,
@@ -58,7 +57,7 @@ impl<'a> Fitter<'a> {
     pub fn new(mut options: FitOptions<'a>) -> Result<Self> {
         if options.taps.is_empty() {
             options.taps = options
-                .method
+                .recipe
                 .default_taps()
                 .iter()
                 .map(|&tap| tap.to_owned())
@@ -73,8 +72,8 @@ impl<'a> Fitter<'a> {
             options.threads,
             options.library,
         )?;
-        let embedding = Embedding::new(backbone.shapes());
-        let head = heads::fitter(options.method, options.preset, &embedding, FOLDS);
+        let embedding = options.recipe.embedding(backbone.shapes());
+        let head = options.recipe.fitter(&embedding, FOLDS);
         Ok(Self {
             options,
             backbone_name: file.name(),
@@ -125,33 +124,27 @@ impl<'a> Fitter<'a> {
             )));
         }
         let tensors = self.head.fit(None)?;
-        let map_sigma = heads::map_sigma(self.options.method, self.options.preset);
+        let map_sigma = self.options.recipe.map_sigma();
         let map_size = self
             .options
             .input_size
             .map(|side| (side / MAP_SCALE).max(1));
-        let mut map = AnomalyMap::new(
-            self.embedding.grid(),
-            (map_size[0], map_size[1]),
-            map_sigma,
-        );
+        let mut map = AnomalyMap::new(self.embedding.grid(), (map_size[0], map_size[1]), map_sigma);
         let mut patch_scores = vec![0.0; self.embedding.positions()];
         let mut scores = vec![0.0; self.kept.len()];
         for fold in 0..FOLDS {
             // Scored as they would be after storing, so that the threshold holds for what runs.
             let tensors = self.head.fit(Some(fold))?;
             let reader = TensorReader::new(&tensors);
-            let mut head = heads::load(
-                self.options.method,
-                self.options.preset,
-                &self.embedding,
-                &reader,
-            )
-            .map_err(Error::Fit)?;
+            let mut head = self
+                .options
+                .recipe
+                .load(&self.embedding, &reader)
+                .map_err(Error::Fit)?;
             for index in (fold..self.kept.len()).step_by(FOLDS) {
                 self.kept[index].convert_to_f32_slice(self.embedding.values_mut());
                 head.score(&self.embedding, &mut patch_scores);
-                scores[index] = map.update(&patch_scores);
+                scores[index] = map.update(&patch_scores) * head.image_weight();
             }
         }
         let calibration = Calibration::new(scores)?;
@@ -163,8 +156,8 @@ impl<'a> Fitter<'a> {
             format_version: FORMAT_VERSION,
             vadlite_version: env!("CARGO_PKG_VERSION").into(),
             created: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-            method: self.options.method,
-            preset: self.options.preset,
+            method: self.options.recipe.method,
+            preset: self.options.recipe.preset,
             backbone: self.backbone_name,
             backbone_sha256: self.backbone_sha256,
             taps: self.options.taps,

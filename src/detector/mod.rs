@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod model_file;
 mod onnx;
 pub mod runtime;
+mod search;
 
 pub use anomaly_map::Region;
 pub use error::{Error, Result};
@@ -21,7 +22,7 @@ pub use fit::{FitOptions, Fitter};
 use anomaly_map::AnomalyMap;
 use backbone::{Backbone, BackboneFile};
 use embedding::Embedding;
-use heads::Head;
+use heads::{Head, Recipe};
 use model_file::ModelFile;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -96,14 +97,13 @@ impl Detector {
     /// # Errors
     /// What in the model does not fit the backbone's taps.
     pub fn new(model: ModelFile, backbone: Backbone) -> std::result::Result<Self, String> {
-        let embedding = Embedding::new(backbone.shapes());
         let metadata = &model.metadata;
-        let head = heads::load(
-            metadata.method,
-            metadata.preset,
-            &embedding,
-            &model.tensors(),
-        )?;
+        let recipe = Recipe {
+            method: metadata.method,
+            preset: metadata.preset,
+        };
+        let embedding = recipe.embedding(backbone.shapes());
+        let head = recipe.load(&embedding, &model.tensors())?;
         let [height, width] = metadata.map_size;
         let map = AnomalyMap::new(embedding.grid(), (height, width), metadata.map_sigma);
         let patch_scores = vec![0.0; embedding.positions()];
@@ -119,7 +119,7 @@ impl Detector {
     }
 
     /// Inspects one image (3 x height x width of [`Detector::input`], RGB, normalised, row-major) and returns the image score: the
-    /// maximum of the anomaly map.
+    /// maximum of the anomaly map, times the head's image weight.
     ///
     /// # Errors
     /// [`Error::Inference`] where ONNX Runtime fails, or where the score is not a number.
@@ -141,7 +141,7 @@ impl Detector {
         let start = Instant::now();
         self.head.score(&self.embedding, &mut self.patch_scores);
         let after_head = Instant::now();
-        let score = self.map.update(&self.patch_scores);
+        let score = self.map.update(&self.patch_scores) * self.head.image_weight();
         self.timing.head = after_head - start;
         self.timing.map = after_head.elapsed();
         score

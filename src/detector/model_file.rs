@@ -109,19 +109,37 @@ impl HeadTensor {
 
     /// `values` stored as 32-bit floats.
     pub fn f32(name: &str, shape: &[usize], values: &[f32]) -> Self {
-        let data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        Self { name: name.into(), dtype: Dtype::F32, shape: shape.to_vec(), data }
+        let data = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        Self {
+            name: name.into(),
+            dtype: Dtype::F32,
+            shape: shape.to_vec(),
+            data,
+        }
     }
 
     /// `values` stored as 8-bit integers.
     pub fn i8(name: &str, shape: &[usize], values: &[i8]) -> Self {
         let data = values.iter().map(|value| value.cast_unsigned()).collect();
-        Self { name: name.into(), dtype: Dtype::I8, shape: shape.to_vec(), data }
+        Self {
+            name: name.into(),
+            dtype: Dtype::I8,
+            shape: shape.to_vec(),
+            data,
+        }
     }
 
     /// `values` stored as unsigned bytes.
     pub fn u8(name: &str, shape: &[usize], values: &[u8]) -> Self {
-        Self { name: name.into(), dtype: Dtype::U8, shape: shape.to_vec(), data: values.to_vec() }
+        Self {
+            name: name.into(),
+            dtype: Dtype::U8,
+            shape: shape.to_vec(),
+            data: values.to_vec(),
+        }
     }
 }
 
@@ -383,13 +401,32 @@ impl<'a> TensorReader<'a> {
         Ok(tensor)
     }
 
+    /// Length of a tensor's first dimension, where the head leaves it open.
+    ///
+    /// # Errors
+    /// The tensor is missing, or holds nothing.
+    pub fn rows(&self, name: &str) -> Result<usize, String> {
+        let tensor = self.tensors.iter().find(|tensor| tensor.name == name);
+        let rows = tensor
+            .and_then(|tensor| tensor.shape.first().copied())
+            .filter(|&rows| rows > 0);
+        rows.ok_or_else(|| format!("the tensor {HEAD_PREFIX}{name} is missing or empty"))
+    }
+
     /// A tensor of 16-bit floats.
     ///
     /// # Errors
     /// It is missing, of another type or shape, or holds a value that is not finite.
     pub fn f16(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
         let data = &self.find(name, Dtype::F16, shape)?.data;
-        finite(name, data.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect())
+        finite(
+            name,
+            data.as_chunks()
+                .0
+                .iter()
+                .map(|&bytes| f16::from_le_bytes(bytes).to_f32())
+                .collect(),
+        )
     }
 
     /// A tensor of 32-bit floats.
@@ -398,7 +435,14 @@ impl<'a> TensorReader<'a> {
     /// As [`TensorReader::f16`].
     pub fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
         let data = &self.find(name, Dtype::F32, shape)?.data;
-        finite(name, data.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
+        finite(
+            name,
+            data.as_chunks()
+                .0
+                .iter()
+                .map(|&bytes| f32::from_le_bytes(bytes))
+                .collect(),
+        )
     }
 
     /// A tensor of 8-bit integers.
@@ -406,7 +450,12 @@ impl<'a> TensorReader<'a> {
     /// # Errors
     /// It is missing, or of another type or shape.
     pub fn i8(&self, name: &str, shape: &[usize]) -> Result<Vec<i8>, String> {
-        Ok(self.find(name, Dtype::I8, shape)?.data.iter().map(|&byte| byte.cast_signed()).collect())
+        Ok(self
+            .find(name, Dtype::I8, shape)?
+            .data
+            .iter()
+            .map(|&byte| byte.cast_signed())
+            .collect())
     }
 
     /// A tensor of unsigned bytes.
@@ -421,7 +470,9 @@ impl<'a> TensorReader<'a> {
 fn finite(name: &str, values: Vec<f32>) -> Result<Vec<f32>, String> {
     match values.iter().all(|value| value.is_finite()) {
         true => Ok(values),
-        false => Err(format!("the tensor {HEAD_PREFIX}{name} holds NaN or infinity; fit the model again")),
+        false => Err(format!(
+            "the tensor {HEAD_PREFIX}{name} holds NaN or infinity; fit the model again"
+        )),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Per-position mean and covariance of the embedding, accumulated in one pass and mergeable: what every Gaussian head is fitted from.
 
-use super::super::embedding::Embedding;
+use crate::detector::embedding::Embedding;
+use crate::detector::error::{Error, Result};
+use faer::Mat;
 use rayon::prelude::*;
 
 /// Images are taken in batches, so that the scatter matrices (tens of MB) are walked once per batch rather than once per image.
@@ -132,6 +134,32 @@ impl GaussianStatistics {
         self.count += other.count;
     }
 
+    /// The statistics of all folds but one.
+    ///
+    /// # Errors
+    /// [`Error::Fit`] where these are fewer than the two images that a variance needs.
+    pub fn without_fold(folds: &mut [Self], without: Option<usize>) -> Result<Self> {
+        folds.iter_mut().for_each(Self::flush);
+        let mut parts = folds
+            .iter()
+            .enumerate()
+            .filter(|(fold, _)| Some(*fold) != without)
+            .map(|(_, part)| part);
+        let mut statistics = parts
+            .next()
+            .cloned()
+            .ok_or_else(|| Error::Fit("no images to fit on".into()))?;
+        for part in parts {
+            statistics.merge(part);
+        }
+        match statistics.count() {
+            count @ 0..2 => Err(Error::Fit(format!(
+                "{count} good images are too few for a variance"
+            ))),
+            _ => Ok(statistics),
+        }
+    }
+
     /// Number of images taken in.
     pub fn count(&self) -> usize {
         self.count
@@ -150,10 +178,43 @@ impl GaussianStatistics {
         &self.positions[position].mean
     }
 
+    /// Scatter matrix of one position divided by `degrees` (of freedom).
+    pub fn covariance(&self, position: usize, degrees: f64) -> Mat<f64> {
+        let scatter = self.scatter(position);
+        symmetric(self.dimensions, |entry| f64::from(scatter[entry]) / degrees)
+    }
+
+    /// Mean over positions of their covariances: what varies at one place, whatever the place.
+    pub fn pooled_covariance(&self) -> Mat<f64> {
+        let degrees = (self.count as f64 - 1.0) * self.positions.len() as f64;
+        let mut sums = vec![0.0f64; triangle(self.dimensions)];
+        for position in &self.positions {
+            for (sum, &value) in sums.iter_mut().zip(&position.scatter) {
+                *sum += f64::from(value);
+            }
+        }
+        symmetric(self.dimensions, |entry| sums[entry] / degrees)
+    }
+
     /// Scatter matrix of one position (N - 1 times its covariance), upper triangle row by row.
     pub fn scatter(&self, position: usize) -> &[f32] {
         &self.positions[position].scatter
     }
+}
+
+/// A symmetric matrix from its upper triangle, entry numbers row by row.
+fn symmetric(size: usize, entry: impl Fn(usize) -> f64) -> Mat<f64> {
+    let mut matrix = Mat::zeros(size, size);
+    let mut next = 0;
+    for i in 0..size {
+        for j in i..size {
+            let value = entry(next);
+            matrix[(i, j)] = value;
+            matrix[(j, i)] = value;
+            next += 1;
+        }
+    }
+    matrix
 }
 
 /// Upper triangle of `scatter` += `weight` * v vᵀ.
@@ -172,10 +233,12 @@ fn add_outer_product(scatter: &mut [f32], v: &[f32], weight: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detector::embedding::Pooling;
     use proptest::prelude::*;
 
     fn embedding(values: &[f32], dimensions: usize) -> Embedding {
-        let mut embedding = Embedding::new(&[[dimensions, 1, values.len() / dimensions]]);
+        let mut embedding =
+            Embedding::new(&[[dimensions, 1, values.len() / dimensions]], Pooling::None);
         embedding.values_mut().copy_from_slice(values);
         embedding
     }

@@ -1,9 +1,14 @@
 //! The heads: what turns patch embeddings into patch scores. One file per head behind two traits, one to fit it and one to use it.
 
-pub mod gaussian;
-pub mod padim_lite;
+mod gaussian;
+mod memory_bank;
+mod padim;
+mod padim_lite;
+mod patchcore;
+mod patchcore_lite;
 
-use super::embedding::Embedding;
+use super::backbone::TapShape;
+use super::embedding::{Embedding, Pooling};
 use super::error::Result;
 use super::model_file::{HeadTensor, TensorReader};
 use serde::{Deserialize, Serialize};
@@ -12,8 +17,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// Per-position Gaussian statistics without a full covariance
+    /// Per-position Gaussian statistics in little memory
     PadimLite,
+    /// Product-quantised memory bank of good patches
+    PatchcoreLite,
+    /// Per-position Gaussians with full covariances
+    Padim,
+    /// Memory bank of good patches, exact search
+    Patchcore,
 }
 
 /// Which constants and equations a method uses.
@@ -32,13 +43,9 @@ impl Method {
     pub fn name(self) -> &'static str {
         match self {
             Self::PadimLite => "padim-lite",
-        }
-    }
-
-    /// The feature taps the paper uses, by their names in the committed backbone.
-    pub fn default_taps(self) -> &'static [&'static str] {
-        match self {
-            Self::PadimLite => &["features.7", "features.10", "features.13"],
+            Self::PatchcoreLite => "patchcore-lite",
+            Self::Padim => "padim",
+            Self::Patchcore => "patchcore",
         }
     }
 }
@@ -52,10 +59,85 @@ impl Preset {
     }
 }
 
+/// A method with its preset: what they settle outside of the head itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recipe {
+    pub method: Method,
+    pub preset: Preset,
+}
+
+impl Recipe {
+    /// The feature taps, by their names in the committed backbone (the paper, section IV).
+    pub fn default_taps(self) -> &'static [&'static str] {
+        match (self.method, self.preset) {
+            (Method::PadimLite | Method::Padim, _) | (Method::PatchcoreLite, Preset::Default) => {
+                &["features.7", "features.10", "features.13"]
+            }
+            (Method::Patchcore, _) | (Method::PatchcoreLite, Preset::Paper) => {
+                &["features.4", "features.7", "features.10"]
+            }
+        }
+    }
+
+    /// An empty embedding as this method needs it.
+    pub fn embedding(self, shapes: &[TapShape]) -> Embedding {
+        let pooling = match (self.method, self.preset) {
+            (Method::PadimLite, Preset::Default) => Pooling::Blend3x3,
+            (Method::PadimLite | Method::Padim, _) | (Method::PatchcoreLite, Preset::Default) => {
+                Pooling::None
+            }
+            (Method::Patchcore, _) | (Method::PatchcoreLite, Preset::Paper) => Pooling::Average3x3,
+        };
+        Embedding::new(shapes, pooling)
+    }
+
+    /// Standard deviation of the Gaussian that smooths the anomaly map, in map pixels. The map has half the input's side, so 2 is the
+    /// reference implementations' 4 pixels at 224.
+    pub fn map_sigma(self) -> f32 {
+        match (self.method, self.preset) {
+            (Method::PadimLite, Preset::Default) => padim_lite::DEFAULT_MAP_SIGMA,
+            _ => 2.0,
+        }
+    }
+
+    /// A fitter for embeddings like `shape`, with this many folds.
+    pub fn fitter(self, shape: &Embedding, folds: usize) -> Box<dyn HeadFitter> {
+        match self.method {
+            Method::PadimLite => Box::new(padim_lite::Fitter::new(self.preset, shape, folds)),
+            Method::PatchcoreLite => Box::new(patchcore_lite::Fitter::new(self.preset, shape)),
+            Method::Padim => Box::new(padim::Fitter::new(shape, folds)),
+            Method::Patchcore => Box::new(patchcore::Fitter::new(shape)),
+        }
+    }
+
+    /// A head from a model file's tensors.
+    ///
+    /// # Errors
+    /// A tensor that is missing, of another shape or type than `shape` asks for, or not finite.
+    pub fn load(
+        self,
+        shape: &Embedding,
+        tensors: &TensorReader<'_>,
+    ) -> Result<Box<dyn Head>, String> {
+        Ok(match self.method {
+            Method::PadimLite => padim_lite::load(self.preset, shape, tensors)?,
+            Method::PatchcoreLite => patchcore_lite::load(self.preset, shape, tensors)?,
+            Method::Padim => Box::new(padim::Padim::load(shape, tensors)?),
+            Method::Patchcore => Box::new(patchcore::PatchCore::load(shape, tensors)?),
+        })
+    }
+}
+
 /// A fitted head.
 pub trait Head: Send {
     /// Writes one score per patch (row-major on the grid, 0 or more, larger is less normal). Allocates nothing.
     fn score(&mut self, embedding: &Embedding, scores: &mut [f32]);
+
+    /// What the map's maximum is multiplied with to get the image score of the embedding scored last: at most 1, so that a flagged image
+    /// has a region above the threshold.
+    fn image_weight(&mut self) -> f32 {
+        1.0
+    }
 }
 
 /// Gathers good images, then makes heads from them; several times, since the threshold comes from images that a head has not seen.
@@ -63,43 +145,9 @@ pub trait HeadFitter: Send {
     /// Takes in one good image as a member of `fold` (0..folds).
     fn add(&mut self, fold: usize, embedding: &Embedding);
 
-    /// The tensors of a head from all images, or from all but one fold, for [`load`].
+    /// The tensors of a head from all images, or from all but one fold, for [`Recipe::load`].
     ///
     /// # Errors
     /// Too few images, or numbers that do not allow it (not finite, no variance at all).
     fn fit(&mut self, without: Option<usize>) -> Result<Vec<HeadTensor>>;
-}
-
-/// A fitter of `method` for embeddings like `shape`, with this many folds.
-pub fn fitter(
-    method: Method,
-    preset: Preset,
-    shape: &Embedding,
-    folds: usize,
-) -> Box<dyn HeadFitter> {
-    match method {
-        Method::PadimLite => Box::new(padim_lite::Fitter::new(preset, shape, folds)),
-    }
-}
-
-/// A head from a model file's tensors.
-///
-/// # Errors
-/// A tensor that is missing, of another shape or type than `shape` asks for, or not finite.
-pub fn load(
-    method: Method,
-    preset: Preset,
-    shape: &Embedding,
-    tensors: &TensorReader<'_>,
-) -> Result<Box<dyn Head>, String> {
-    match method {
-        Method::PadimLite => padim_lite::load(preset, shape, tensors),
-    }
-}
-
-/// Standard deviation of the Gaussian that smooths the anomaly map, in map pixels.
-pub fn map_sigma(method: Method, preset: Preset) -> f32 {
-    match method {
-        Method::PadimLite => padim_lite::map_sigma(preset),
-    }
 }

@@ -1,7 +1,7 @@
 //! The behaviour of the element: GStreamer's business, with the work itself in [`crate::detector`] and [`crate::video`].
 
 use super::settings::{self, Live, Overlay, PostMessages, Settings};
-use crate::detector::{Detector, Options, Region};
+use crate::detector::{Detector, Error, Options, Region};
 use crate::video::meta::Outcome;
 use crate::video::overlay::{self, MapView};
 use crate::video::preprocess::{Layout, Plane, Preprocess, Target};
@@ -257,11 +257,11 @@ impl BaseTransformImpl for VadLite {
             gst::element_imp_warning!(
                 self,
                 gst::LibraryError::Settings,
-                [
+                (
                     "{}; the threshold stays at {}",
                     reason,
                     state.threshold.value
-                ]
+                )
             );
         }
 
@@ -279,11 +279,11 @@ impl BaseTransformImpl for VadLite {
                     gst::element_imp_warning!(
                         self,
                         gst::StreamError::Failed,
-                        [
+                        (
                             "frame {} could not be inspected and passes on: {}",
                             frame,
                             reason
-                        ]
+                        )
                     );
                 }
                 (None, true)
@@ -342,13 +342,11 @@ impl State {
         let Some(path) = &settings.model else {
             return Err(gst::error_msg!(
                 gst::ResourceError::NotFound,
-                [
-                    "the property model is not set; name a .vadlite file, made with `vadlite fit --method padim-lite --images DIR --out part.vadlite`"
-                ]
+                ("the property model is not set; name a .vadlite file, made with `vadlite fit --method padim-lite --images DIR --out part.vadlite`")
             ));
         };
         let roi = settings.parsed_roi().map_err(|reason| {
-            gst::error_msg!(gst::LibraryError::Settings, ["the property roi: {reason}"])
+            gst::error_msg!(gst::LibraryError::Settings, ("the property roi: {reason}"))
         })?;
         let options = Options {
             backbone: settings.backbone.as_deref(),
@@ -356,10 +354,12 @@ impl State {
             library: settings.onnxruntime.as_deref(),
         };
         let detector = Detector::open(path, options).map_err(|error| {
-            gst::error_msg!(
-                gst::ResourceError::OpenRead,
-                ["the property model: {error}"]
-            )
+            let cause = match &error {
+                Error::Runtime(_) => "",
+                Error::Backbone { .. } if settings.backbone.is_some() => "the property backbone: ",
+                _ => "the property model: ",
+            };
+            gst::error_msg!(gst::ResourceError::OpenRead, ("{cause}{error}"))
         })?;
         let (height, width) = detector.input();
         let mut state = Self {
@@ -385,7 +385,7 @@ impl State {
         state.update_threshold(&settings.live).map_err(|reason| {
             gst::error_msg!(
                 gst::LibraryError::Settings,
-                ["the property false-reject-rate: {reason}"]
+                ("the property false-reject-rate: {reason}")
             )
         })?;
         Ok(state)
@@ -462,6 +462,7 @@ impl State {
     /// Scores the frame.
     fn inspect(&mut self, buffer: &gst::BufferRef) -> Result<f64, String> {
         let stream = self.stream.as_mut().ok_or("no caps yet")?;
+        check_planes(buffer, &stream.info)?;
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &stream.info)
             .map_err(|_| {
                 format!(
@@ -540,6 +541,47 @@ impl State {
                 .draw(&mut frame, map, self.threshold.value as f32, style);
         }
     }
+}
+
+/// Whether the planes that a video meta describes lie in the buffer's memory: mapping them does not find out.
+fn check_planes(buffer: &gst::BufferRef, info: &gst_video::VideoInfo) -> Result<(), String> {
+    let Some(meta) = buffer.meta::<gst_video::VideoMeta>() else {
+        return Ok(());
+    };
+    for plane in 0..info.n_planes() as usize {
+        let components =
+            (0..info.n_components() as u8).filter(|&c| info.comp_plane(c) == plane as u32);
+        let (mut rows, mut row) = (0, 0);
+        for component in components {
+            let last = info.comp_poffset(component) as usize
+                + (info.comp_width(component) as usize - 1) * info.comp_pstride(component) as usize;
+            let sample = info.comp_depth(component).div_ceil(8) as usize;
+            row = row.max(last + sample);
+            rows = rows.max(info.comp_height(component) as usize);
+        }
+        let (Some(&start), Some(stride)) = (
+            meta.offset().get(plane),
+            meta.stride()
+                .get(plane)
+                .and_then(|&stride| usize::try_from(stride).ok()),
+        ) else {
+            return Err(format!("plane {plane} is missing or has a negative stride"));
+        };
+        let end = start + stride * (rows - 1) + row;
+        if buffer
+            .find_memory(start..end)
+            .is_none_or(|(memories, _)| memories.len() != 1)
+        {
+            return Err(format!(
+                "plane {plane} of {} {}x{} ends at byte {end}, which is not in one memory of the buffer's {} bytes",
+                info.name(),
+                info.width(),
+                info.height(),
+                buffer.size()
+            ));
+        }
+    }
+    Ok(())
 }
 
 impl Stats {

@@ -57,7 +57,7 @@ pub enum PostMessages {
 }
 
 /// What is read when the element starts.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
     pub model: Option<PathBuf>,
     pub backbone: Option<PathBuf>,
@@ -90,21 +90,6 @@ impl Default for Live {
             overlay_always: false,
             interval: 1,
             post_messages: PostMessages::default(),
-        }
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            model: None,
-            backbone: None,
-            onnxruntime: None,
-            mode: Mode::default(),
-            device: Device::default(),
-            threads: 0,
-            roi: String::new(),
-            live: Live::default(),
         }
     }
 }

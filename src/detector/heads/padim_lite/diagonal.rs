@@ -20,12 +20,16 @@ pub fn fit(statistics: &GaussianStatistics) -> Vec<HeadTensor> {
         for dimension in 0..dimensions {
             let variance = f64::from(scatter[diagonal]) / (statistics.count() as f64 - 1.0);
             mean[dimension * positions + position] = statistics.mean(position)[dimension] as f32;
-            precision[dimension * positions + position] = (1.0 / (variance + REGULARIZATION)) as f32;
+            precision[dimension * positions + position] =
+                (1.0 / (variance + REGULARIZATION)) as f32;
             diagonal += dimensions - dimension;
         }
     }
     let size = [dimensions, positions];
-    vec![HeadTensor::f16("mean", &size, &mean), HeadTensor::f16("precision", &size, &precision)]
+    vec![
+        HeadTensor::f16("mean", &size, &mean),
+        HeadTensor::f16("precision", &size, &precision),
+    ]
 }
 
 /// The fitted head.
@@ -37,7 +41,10 @@ pub struct Diagonal {
 impl Diagonal {
     pub fn load(shape: &Embedding, tensors: &TensorReader<'_>) -> Result<Self, String> {
         let size = [shape.dimensions(), shape.positions()];
-        Ok(Self { mean: tensors.f16("mean", &size)?, precision: tensors.f16("precision", &size)? })
+        Ok(Self {
+            mean: tensors.f16("mean", &size)?,
+            precision: tensors.f16("precision", &size)?,
+        })
     }
 }
 
@@ -52,9 +59,14 @@ impl Head for Diagonal {
 fn squared_distances(values: &[f32], mean: &[f32], precision: &[f32], scores: &mut [f32]) {
     scores.fill(0.0);
     let positions = scores.len();
-    let rows = values.chunks_exact(positions).zip(mean.chunks_exact(positions)).zip(precision.chunks_exact(positions));
+    let rows = values
+        .chunks_exact(positions)
+        .zip(mean.chunks_exact(positions))
+        .zip(precision.chunks_exact(positions));
     for ((values, mean), precision) in rows {
-        for (((score, value), mean), precision) in scores.iter_mut().zip(values).zip(mean).zip(precision) {
+        for (((score, value), mean), precision) in
+            scores.iter_mut().zip(values).zip(mean).zip(precision)
+        {
             let difference = value - mean;
             *score += precision * difference * difference;
         }

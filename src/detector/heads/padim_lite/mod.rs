@@ -3,10 +3,12 @@
 mod diagonal;
 mod factored;
 
+pub use factored::MAP_SIGMA as DEFAULT_MAP_SIGMA;
+
 use super::gaussian::GaussianStatistics;
 use super::{Head, HeadFitter, Preset};
 use crate::detector::embedding::Embedding;
-use crate::detector::error::{Error, Result};
+use crate::detector::error::Result;
 use crate::detector::model_file::{HeadTensor, TensorReader};
 
 /// Gathers the statistics of each fold; both presets are fitted from them.
@@ -17,7 +19,10 @@ pub struct Fitter {
 
 impl Fitter {
     pub fn new(preset: Preset, shape: &Embedding, folds: usize) -> Self {
-        Self { preset, folds: vec![GaussianStatistics::new(shape.dimensions(), shape.positions()); folds] }
+        Self {
+            preset,
+            folds: vec![GaussianStatistics::new(shape.dimensions(), shape.positions()); folds],
+        }
     }
 }
 
@@ -27,15 +32,7 @@ impl HeadFitter for Fitter {
     }
 
     fn fit(&mut self, without: Option<usize>) -> Result<Vec<HeadTensor>> {
-        self.folds.iter_mut().for_each(GaussianStatistics::flush);
-        let mut parts = self.folds.iter().enumerate().filter(|(fold, _)| Some(*fold) != without).map(|(_, part)| part);
-        let mut statistics = parts.next().cloned().ok_or_else(|| Error::Fit("no images to fit on".into()))?;
-        for part in parts {
-            statistics.merge(part);
-        }
-        if statistics.count() < 2 {
-            return Err(Error::Fit(format!("{} good image is too few for a variance", statistics.count())));
-        }
+        let statistics = GaussianStatistics::without_fold(&mut self.folds, without)?;
         match self.preset {
             Preset::Paper => Ok(diagonal::fit(&statistics)),
             Preset::Default => factored::fit(&statistics),
@@ -43,18 +40,13 @@ impl HeadFitter for Fitter {
     }
 }
 
-pub fn load(preset: Preset, shape: &Embedding, tensors: &TensorReader<'_>) -> Result<Box<dyn Head>, String> {
+pub fn load(
+    preset: Preset,
+    shape: &Embedding,
+    tensors: &TensorReader<'_>,
+) -> Result<Box<dyn Head>, String> {
     match preset {
         Preset::Paper => Ok(Box::new(diagonal::Diagonal::load(shape, tensors)?)),
         Preset::Default => Ok(Box::new(factored::Factored::load(shape, tensors)?)),
-    }
-}
-
-/// Smoothing of the anomaly map in its pixels (the map has half the input's side).
-pub fn map_sigma(preset: Preset) -> f32 {
-    match preset {
-        // 4 pixels at 224 (PaDiM's reference code).
-        Preset::Paper => 2.0,
-        Preset::Default => factored::MAP_SIGMA,
     }
 }

@@ -1,0 +1,125 @@
+//! PatchCore (Roth et al. 2022): the distance of each patch to the nearest of a memory bank of good patches.
+
+use super::memory_bank::{Coreset, GATHERED_BYTES, Patches};
+use super::{Head, HeadFitter};
+use crate::detector::embedding::Embedding;
+use crate::detector::error::{Error, Result};
+use crate::detector::model_file::{HeadTensor, TensorReader};
+use crate::detector::search::distance::{Bank, LANES, Lanes, gather_panel, squared_distance};
+
+/// Vectors in the bank (the paper's K).
+const BANK: usize = 10_000;
+/// Neighbours that re-weight the image score (PatchCore, eq. 7: b).
+const NEIGHBOURS: usize = 9;
+
+pub struct Fitter {
+    patches: Patches,
+    coreset: Option<Coreset>,
+}
+
+impl Fitter {
+    pub fn new(shape: &Embedding) -> Self {
+        Self {
+            patches: Patches::new(shape, GATHERED_BYTES),
+            coreset: None,
+        }
+    }
+}
+
+impl HeadFitter for Fitter {
+    fn add(&mut self, fold: usize, embedding: &Embedding) {
+        self.patches.add(fold, embedding);
+    }
+
+    fn fit(&mut self, without: Option<usize>) -> Result<Vec<HeadTensor>> {
+        let patches = &self.patches;
+        let dimensions = patches.dimensions();
+        let coreset = self
+            .coreset
+            .get_or_insert_with(|| Coreset::select(patches, &patches.to_f32(), dimensions, BANK));
+        let bank = coreset.without(without);
+        if bank.is_empty() {
+            return Err(Error::Fit("no patches to fit on".into()));
+        }
+        Ok(vec![HeadTensor::f16(
+            "bank",
+            &[bank.len() / dimensions, dimensions],
+            &bank,
+        )])
+    }
+}
+
+/// The fitted head.
+pub struct PatchCore {
+    bank: Bank,
+    positions: usize,
+    panel: Vec<Lanes>,
+    /// Of the patch that is farthest from the bank: itself and its nearest vector.
+    farthest: Vec<f32>,
+    nearest: usize,
+    distance: f32,
+    support: Vec<(f32, usize)>,
+}
+
+impl PatchCore {
+    pub fn load(shape: &Embedding, tensors: &TensorReader<'_>) -> Result<Self, String> {
+        let dimensions = shape.dimensions();
+        let rows = tensors.rows("bank")?;
+        let bank = Bank::new(tensors.f16("bank", &[rows, dimensions])?, dimensions);
+        Ok(Self {
+            support: Vec::with_capacity(bank.len()),
+            bank,
+            positions: shape.positions(),
+            panel: vec![[0.0; LANES]; dimensions],
+            farthest: vec![0.0; dimensions],
+            nearest: 0,
+            distance: 0.0,
+        })
+    }
+}
+
+impl Head for PatchCore {
+    fn score(&mut self, embedding: &Embedding, scores: &mut [f32]) {
+        self.distance = -1.0;
+        for (block, scores) in scores.chunks_mut(LANES).enumerate() {
+            gather_panel(
+                embedding.values(),
+                self.positions,
+                block * LANES,
+                &mut self.panel,
+            );
+            let (squared, index) = self.bank.nearest(&self.panel);
+            for (lane, score) in scores.iter_mut().enumerate() {
+                *score = squared[lane].sqrt();
+                if *score > self.distance {
+                    (self.distance, self.nearest) = (*score, index[lane] as usize);
+                    for (value, row) in self.farthest.iter_mut().zip(&self.panel) {
+                        *value = row[lane];
+                    }
+                }
+            }
+        }
+    }
+
+    /// PatchCore, eq. 7: the less usual the nearest bank vector itself is, the less is taken off.
+    fn image_weight(&mut self) -> f32 {
+        let near = self.bank.vector(self.nearest);
+        self.support.clear();
+        self.support.extend(
+            (0..self.bank.len())
+                .map(|index| (squared_distance(near, self.bank.vector(index)), index)),
+        );
+        let count = NEIGHBOURS.min(self.support.len());
+        self.support
+            .select_nth_unstable_by(count - 1, |a, b| a.0.total_cmp(&b.0));
+        // exp of a distance overflows: all are taken relative to the nearest one's.
+        let sum: f32 = self.support[..count]
+            .iter()
+            .map(|&(_, index)| {
+                (squared_distance(&self.farthest, self.bank.vector(index)).sqrt() - self.distance)
+                    .exp()
+            })
+            .sum();
+        1.0 - 1.0 / sum.max(1.0)
+    }
+}

@@ -1,0 +1,212 @@
+//! Product quantisation (Jégou, Douze, Schmid 2011): a vector is cut into `m` subvectors, and each is stored as the number of its
+//! nearest of 256 centroids.
+
+use super::distance::squared_distance;
+use rayon::prelude::*;
+
+/// Centroids per subspace (b = 8 bits).
+pub const CENTROIDS: usize = 256;
+/// Rounds of Lloyd's algorithm; further ones change the error by less than a thousandth.
+const ROUNDS: usize = 25;
+/// Vectors per centroid that k-means looks at, as in faiss.
+const SAMPLES_PER_CENTROID: usize = 256;
+
+/// The codebooks of all subspaces.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProductQuantizer {
+    subspaces: usize,
+    /// Length of a subvector.
+    length: usize,
+    /// subspaces x CENTROIDS x length
+    centroids: Vec<f32>,
+}
+
+impl ProductQuantizer {
+    /// Fits codebooks to vectors (rows x `dimensions`, divisible by `subspaces`): k-means in each subspace, from k-means++ seeds.
+    pub fn fit(vectors: &[f32], dimensions: usize, subspaces: usize, seed: u64) -> Self {
+        let length = dimensions / subspaces;
+        let rows = vectors.len() / dimensions;
+        let step = rows.div_ceil(SAMPLES_PER_CENTROID * CENTROIDS).max(1);
+        let centroids = (0..subspaces)
+            .into_par_iter()
+            .flat_map(|subspace| {
+                let part: Vec<f32> = vectors
+                    .chunks_exact(dimensions)
+                    .step_by(step)
+                    .flat_map(|v| v[subspace * length..][..length].iter().copied())
+                    .collect();
+                k_means(&part, length, seed.wrapping_add(subspace as u64))
+            })
+            .collect();
+        Self {
+            subspaces,
+            length,
+            centroids,
+        }
+    }
+
+    /// From stored centroids (subspaces x [`CENTROIDS`] x length).
+    pub fn from_centroids(centroids: Vec<f32>, subspaces: usize, length: usize) -> Self {
+        Self {
+            subspaces,
+            length,
+            centroids,
+        }
+    }
+
+    pub fn dimensions(&self) -> usize {
+        self.subspaces * self.length
+    }
+
+    pub fn centroids(&self) -> &[f32] {
+        &self.centroids
+    }
+
+    /// The [`CENTROIDS`] centroids of one subspace.
+    pub fn codebook(&self, subspace: usize) -> &[f32] {
+        &self.centroids[subspace * CENTROIDS * self.length..][..CENTROIDS * self.length]
+    }
+
+    /// Writes the codes of a vector, one per subspace.
+    pub fn encode(&self, vector: &[f32], codes: &mut [u8]) {
+        for ((subspace, part), code) in vector.chunks_exact(self.length).enumerate().zip(codes) {
+            *code = nearest(part, self.codebook(subspace)).0 as u8;
+        }
+    }
+}
+
+/// Index and squared distance of the centroid nearest to `part`.
+fn nearest(part: &[f32], centroids: &[f32]) -> (usize, f32) {
+    let mut best = (0, f32::INFINITY);
+    for (index, centroid) in centroids.chunks_exact(part.len()).enumerate() {
+        let distance = squared_distance(part, centroid);
+        if distance < best.1 {
+            best = (index, distance);
+        }
+    }
+    best
+}
+
+/// Lloyd's algorithm on `part` (rows x `length`), seeded by k-means++ (Arthur and Vassilvitskii 2007). A cluster that runs empty takes
+/// the vector that its centroid serves worst. Where there are fewer rows than centroids, some centroids repeat.
+fn k_means(part: &[f32], length: usize, seed: u64) -> Vec<f32> {
+    let row = |index: usize| &part[index * length..][..length];
+    let rows = part.len() / length;
+    let mut state = seed ^ 0x9E37_79B9_7F4A_7C15;
+    let mut uniform = move || {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut bits = state;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((bits ^ (bits >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    };
+
+    let mut centroids = row((uniform() * rows as f64) as usize).to_vec();
+    let mut distances: Vec<f32> = (0..rows)
+        .map(|index| squared_distance(row(index), &centroids))
+        .collect();
+    while centroids.len() < CENTROIDS * length {
+        let total: f64 = distances.iter().map(|&distance| f64::from(distance)).sum();
+        let mut left = uniform() * total;
+        let next = distances
+            .iter()
+            .position(|&distance| {
+                left -= f64::from(distance);
+                left < 0.0
+            })
+            .unwrap_or(rows - 1);
+        let new = row(next).to_vec();
+        for (index, distance) in distances.iter_mut().enumerate() {
+            *distance = distance.min(squared_distance(row(index), &new));
+        }
+        centroids.extend(new);
+    }
+
+    for _ in 0..ROUNDS {
+        let mut sums = vec![0.0f64; CENTROIDS * length];
+        let mut counts = [0usize; CENTROIDS];
+        let mut worst: Vec<(f32, usize)> = Vec::with_capacity(rows);
+        for index in 0..rows {
+            let (centroid, distance) = nearest(row(index), &centroids);
+            counts[centroid] += 1;
+            worst.push((distance, index));
+            for (sum, &value) in sums[centroid * length..][..length]
+                .iter_mut()
+                .zip(row(index))
+            {
+                *sum += f64::from(value);
+            }
+        }
+        if counts.contains(&0) {
+            worst.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        }
+        let mut worst = worst.into_iter();
+        for (centroid, &count) in counts.iter().enumerate() {
+            let target = &mut centroids[centroid * length..][..length];
+            if count > 0 {
+                for (value, sum) in target.iter_mut().zip(&sums[centroid * length..]) {
+                    *value = (sum / count as f64) as f32;
+                }
+            } else if let Some((_, index)) = worst.next() {
+                target.copy_from_slice(row(index));
+            }
+        }
+    }
+    centroids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The vector that `codes` stand for.
+    fn decode(quantizer: &ProductQuantizer, codes: &[u8]) -> Vec<f32> {
+        let part = |(subspace, &code): (usize, &u8)| {
+            quantizer.codebook(subspace)[usize::from(code) * quantizer.length..][..quantizer.length]
+                .to_vec()
+        };
+        codes.iter().enumerate().flat_map(part).collect()
+    }
+
+    fn vectors(rows: usize, dimensions: usize) -> Vec<f32> {
+        let mut state = 3u64;
+        (0..rows * dimensions)
+            .map(|_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                (state >> 40) as f32 / (1u64 << 24) as f32
+            })
+            .collect()
+    }
+
+    #[test]
+    fn few_distinct_vectors_are_stored_exactly() {
+        let vectors = vectors(200, 8);
+        let quantizer = ProductQuantizer::fit(&vectors, 8, 2, 0);
+        let mut codes = [0; 2];
+        for vector in vectors.chunks_exact(8) {
+            quantizer.encode(vector, &mut codes);
+            assert!(squared_distance(vector, &decode(&quantizer, &codes)) < 1e-10);
+        }
+    }
+
+    #[test]
+    fn codes_are_those_of_the_nearest_centroids() {
+        let vectors = vectors(3000, 6);
+        let quantizer = ProductQuantizer::fit(&vectors, 6, 3, 1);
+        let mut codes = [0; 3];
+        for vector in vectors.chunks_exact(6).take(200) {
+            quantizer.encode(vector, &mut codes);
+            for (subspace, &code) in codes.iter().enumerate() {
+                let distance = |index: usize| {
+                    squared_distance(
+                        &vector[subspace * 2..][..2],
+                        &quantizer.codebook(subspace)[index * 2..][..2],
+                    )
+                };
+                assert!((0..CENTROIDS).all(|other| distance(usize::from(code)) <= distance(other)));
+            }
+        }
+    }
+}
