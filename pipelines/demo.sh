@@ -247,7 +247,7 @@ else
     select_rows . false | head -n 6 | row sheet-2.png "Passed: the highest scores"
     select_rows . false | tail -n 6 | row sheet-3.png "Passed: the lowest scores"
 fi
-montage sheet-?.png -tile 1x -geometry +0+8 -gravity west -background white -depth 8 "$out/contact-sheet.png" ||
+montage ${font:+-font "$font"} sheet-?.png -tile 1x -geometry +0+8 -gravity west -background white -depth 8 "$out/contact-sheet.png" ||
     die "ImageMagick could not make the contact sheet; its messages are above"
 
 for file in contact-sheet.png inspection.mkv table.txt part.vadlite; do

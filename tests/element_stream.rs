@@ -9,13 +9,30 @@ use gst_video::VideoFormat as F;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
+/// Ends with the test, however that ends.
+struct Pipeline(gst::Pipeline);
+
+impl std::ops::Deref for Pipeline {
+    type Target = gst::Pipeline;
+
+    fn deref(&self) -> &gst::Pipeline {
+        &self.0
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        let _ = self.0.set_state(gst::State::Null);
+    }
+}
+
 /// A pipeline in which `vadlite` is the element with the test's model.
-fn pipeline(description: &str) -> gst::Pipeline {
+fn pipeline(description: &str) -> Pipeline {
     init();
     let model = format!("vadlite name=v model={}", model().path.display());
     let description = description.replace("vadlite", &model);
     let pipeline = gst::parse::launch(&description).unwrap();
-    pipeline.downcast().unwrap()
+    Pipeline(pipeline.downcast().unwrap())
 }
 
 /// Plays to the end; panics on an error.
@@ -59,8 +76,8 @@ fn watch(pipeline: &gst::Pipeline, element: &str) -> Arc<Mutex<Vec<Seen>>> {
 }
 
 const TEE: &str = "videotestsrc num-buffers=100 pattern=ball ! video/x-raw,format=FORMAT,width=96,height=64 ! tee name=t \
-    t. ! queue max-size-buffers=0 max-size-time=0 ! appsink name=plain sync=false \
-    t. ! queue max-size-buffers=0 max-size-time=0 ! vadlite post-messages=none PROPERTIES ! appsink name=inspected sync=false";
+    t. ! queue max-size-buffers=0 max-size-time=0 ! appsink name=plain sync=false wait-on-eos=false \
+    t. ! queue max-size-buffers=0 max-size-time=0 ! vadlite post-messages=none PROPERTIES ! appsink name=inspected sync=false wait-on-eos=false";
 
 fn tee(format: F, properties: &str) -> (Vec<gst::Buffer>, Vec<gst::Buffer>, u64) {
     let description = TEE
@@ -73,7 +90,6 @@ fn tee(format: F, properties: &str) -> (Vec<gst::Buffer>, Vec<gst::Buffer>, u64)
         buffers(&pipeline, "inspected"),
         stat(&pipeline, "flagged"),
     );
-    pipeline.set_state(gst::State::Null).unwrap();
     result
 }
 
@@ -128,7 +144,6 @@ fn the_result_outlives_conversion_and_scaling_unchanged() {
     );
     let (near, far) = (watch(&pipeline, "v"), watch(&pipeline, "far"));
     play(&pipeline);
-    pipeline.set_state(gst::State::Null).unwrap();
     let (near, far) = (near.lock().unwrap(), far.lock().unwrap());
     assert_eq!(near.len(), 5);
     assert!(
@@ -150,7 +165,6 @@ fn no_frame_is_dropped_before_a_slow_sink() {
         (stat(&pipeline, "frames"), stat(&pipeline, "inspected")),
         (40, 40)
     );
-    pipeline.set_state(gst::State::Null).unwrap();
     let seen = seen.lock().unwrap();
     assert!(seen.len() == 40 && seen.iter().all(|seen| seen.inspected));
 }
@@ -177,7 +191,6 @@ fn frames_that_a_leaky_queue_drops_are_counted_as_lost() {
     });
     play(&pipeline);
     let (frames, lost) = (stat(&pipeline, "frames"), stat(&pipeline, "frames-lost"));
-    pipeline.set_state(gst::State::Null).unwrap();
     let before_the_first = first.lock().unwrap().unwrap();
     assert!(lost > 0, "the queue has dropped nothing");
     assert_eq!(frames + lost + before_the_first, 60);
@@ -198,6 +211,7 @@ fn gaps_are_counted_but_not_those_that_were_asked_for() {
             {
                 let buffer = buffer.get_mut().unwrap();
                 buffer.set_offset(offset.unwrap_or(u64::MAX));
+                buffer.set_offset_end(offset.map_or(u64::MAX, |offset| offset + 1));
                 buffer.set_pts(time.map(gst::ClockTime::from_mseconds));
                 buffer.set_duration(time.map(|_| gst::ClockTime::from_mseconds(40)));
                 if discont {
@@ -255,7 +269,6 @@ fn offsets_in_bytes_are_no_losses() {
         (stat(&pipeline, "frames"), stat(&pipeline, "frames-lost")),
         (20, 0)
     );
-    pipeline.set_state(gst::State::Null).unwrap();
 }
 
 /// A camera whose rows are padded hands its own memory on only if it is told that this is understood.

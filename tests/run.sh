@@ -41,9 +41,10 @@ for component in rustfmt clippy; do
     }
 done
 run "format" cargo fmt --check
-run "lints" cargo clippy --all-targets --locked -- -D warnings
-run "tests" cargo test --locked
-run "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
+# All in the release profile, so that dependencies are compiled once.
+run "lints" cargo clippy --release --all-targets --locked -- -D warnings
+run "tests" cargo test --release --locked
+run "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --locked
 run "models" sh tests/models.sh
 # Before the release build: both use target/release, which then looks for models and runtime in this source tree again.
 run "installation" sh tests/meson.sh

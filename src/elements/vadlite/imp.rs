@@ -44,9 +44,6 @@ const FORMATS: [gst_video::VideoFormat; 15] = {
     ]
 };
 
-/// `GST_BUFFER_OFFSET_NONE`
-const OFFSET_NONE: u64 = u64::MAX;
-
 /// What exists between start and stop, used by the streaming thread alone.
 struct State {
     detector: Detector,
@@ -59,8 +56,8 @@ struct State {
     /// Regions in frame coordinates, reused.
     regions: Vec<Region>,
     frame: u64,
-    /// End of the last buffer: its offset and its time.
-    last: Option<(u64, Option<gst::ClockTime>)>,
+    /// The last buffer: its frame number and the time of its end.
+    last: Option<(Option<u64>, Option<gst::ClockTime>)>,
     failing: bool,
 }
 
@@ -428,20 +425,22 @@ impl State {
         Ok(())
     }
 
-    /// Frames missing before this one: by the offsets where both buffers have them, else by the times, else one for a discontinuity.
+    /// Frames missing before this one: by the frame numbers where both buffers have them, else by the times, else one for a discontinuity.
     fn frames_lost(&mut self, buffer: &gst::BufferRef) -> u64 {
         let end = buffer
             .pts()
             .zip(buffer.duration())
             .map(|(pts, duration)| pts + duration);
-        let Some((last_offset, last_end)) = self.last.replace((buffer.offset(), end)) else {
+        // The offset of a frame is its number; of a parsed file, its place in bytes. Only frames end one further on.
+        let number = Some(buffer.offset())
+            .filter(|offset| offset.checked_add(1) == Some(buffer.offset_end()));
+        let Some((last_number, last_end)) = self.last.replace((number, end)) else {
             return 0;
         };
-        if last_offset != OFFSET_NONE
-            && buffer.offset() != OFFSET_NONE
-            && buffer.offset() > last_offset
+        if let Some((last, number)) = last_number.zip(number)
+            && number > last
         {
-            return buffer.offset() - last_offset - 1;
+            return number - last - 1;
         }
         if !buffer.flags().contains(gst::BufferFlags::DISCONT) {
             return 0;
