@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("method", |method| method.required(true)))]
 pub struct Arguments {
     #[command(flatten)]
     recipe: Recipe,
@@ -41,11 +42,18 @@ pub struct Recipe {
     #[arg(long, value_name = "X,Y,W,H", value_parser = parse_roi)]
     roi: Option<Roi>,
     /// Share of good parts that the threshold may flag [default: 0.01, or what the number of images supports]
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     false_reject_rate: Option<f64>,
 }
 
 type Roi = [f32; 4];
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if rate > 0.0 && rate < 1.0 => Ok(rate),
+        _ => Err("a rate is a number between 0 and 1".into()),
+    }
+}
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let paths = images::list(&arguments.images)?;

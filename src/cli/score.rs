@@ -19,13 +19,20 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     heatmaps: Option<PathBuf>,
     /// Raw score above which an image is flagged [default: the model's own]
-    #[arg(long, value_name = "SCORE")]
+    #[arg(long, value_name = "SCORE", value_parser = parse_threshold)]
     threshold: Option<f32>,
     /// Image files
     #[arg(required = true, value_name = "FILES")]
     files: Vec<PathBuf>,
     #[command(flatten)]
     runtime: RuntimeArguments,
+}
+
+fn parse_threshold(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(threshold) if (0.0..=f32::MAX).contains(&threshold) => Ok(threshold),
+        _ => Err("a threshold is a number, 0 or more".into()),
+    }
 }
 
 #[derive(serde::Serialize)]

@@ -23,6 +23,8 @@ const HEAD_PREFIX: &str = "head.";
 const CALIBRATION_SCORES: &str = "calibration.scores";
 /// Larger inputs, maps or folders of taps than any camera or network asks for point to a damaged file.
 const LARGEST_SIDE: usize = 8192;
+/// The first layers of a backbone need some hundred times this many bytes.
+const LARGEST_AREA: usize = 2048 * 2048;
 
 /// What stands in the file besides the tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -318,10 +320,11 @@ impl Metadata {
         let side = |what: &str, size: [usize; 2]| match size
             .iter()
             .all(|side| (1..=LARGEST_SIDE).contains(side))
+            && size[0] * size[1] <= LARGEST_AREA
         {
             true => Ok(()),
             false => Err(format!(
-                "{what} {size:?} is not between 1 and {LARGEST_SIDE}"
+                "{what} {size:?} is not between 1 and {LARGEST_SIDE}, or holds more than {LARGEST_AREA} pixels"
             )),
         };
         side("input_size", self.input_size)?;

@@ -83,6 +83,31 @@ impl Patches {
         values
     }
 
+    /// Number of images held.
+    pub fn images(&self) -> usize {
+        self.folds.len()
+    }
+
+    /// Restores the embedding of a held image.
+    pub fn restore(&self, image: usize, embedding: &mut Embedding) {
+        let (dimensions, positions) = (self.dimensions, self.positions);
+        let values = &self.values[image * positions * dimensions..][..positions * dimensions];
+        for (dimension, row) in embedding
+            .values_mut()
+            .chunks_exact_mut(positions)
+            .enumerate()
+        {
+            for (position, value) in row.iter_mut().enumerate() {
+                *value = values[position * dimensions + dimension].to_f32();
+            }
+        }
+    }
+
+    /// The fold of a held image.
+    pub fn fold_of_image(&self, image: usize) -> usize {
+        self.folds[image]
+    }
+
     /// The fold of the image that a patch comes from.
     pub fn fold(&self, patch: usize) -> usize {
         self.folds[patch / self.positions]

@@ -6,6 +6,7 @@ mod padim;
 mod padim_lite;
 mod patchcore;
 mod patchcore_lite;
+mod whitening;
 
 use super::backbone::TapShape;
 use super::embedding::{Embedding, Pooling};
@@ -82,10 +83,8 @@ impl Recipe {
     /// An empty embedding as this method needs it.
     pub fn embedding(self, shapes: &[TapShape]) -> Embedding {
         let pooling = match (self.method, self.preset) {
-            (Method::PadimLite, Preset::Default) => Pooling::Blend3x3,
-            (Method::PadimLite | Method::Padim, _) | (Method::PatchcoreLite, Preset::Default) => {
-                Pooling::None
-            }
+            (Method::PadimLite | Method::PatchcoreLite, Preset::Default) => Pooling::Blend3x3,
+            (Method::PadimLite | Method::Padim, _) => Pooling::None,
             (Method::Patchcore, _) | (Method::PatchcoreLite, Preset::Paper) => Pooling::Average3x3,
         };
         Embedding::new(shapes, pooling)
@@ -104,7 +103,10 @@ impl Recipe {
     pub fn fitter(self, shape: &Embedding, folds: usize) -> Box<dyn HeadFitter> {
         match self.method {
             Method::PadimLite => Box::new(padim_lite::Fitter::new(self.preset, shape, folds)),
-            Method::PatchcoreLite => Box::new(patchcore_lite::Fitter::new(self.preset, shape)),
+            Method::PatchcoreLite => match self.preset {
+                Preset::Paper => Box::new(patchcore_lite::PaperFitter::new(shape)),
+                Preset::Default => Box::new(patchcore_lite::DefaultFitter::new(shape, folds)),
+            },
             Method::Padim => Box::new(padim::Fitter::new(shape, folds)),
             Method::Patchcore => Box::new(patchcore::Fitter::new(shape)),
         }

@@ -1,9 +1,9 @@
 //! PaDiM-Lite: per-position Gaussian statistics small enough for the edge.
 
 mod diagonal;
-mod factored;
+mod whitened;
 
-pub use factored::MAP_SIGMA as DEFAULT_MAP_SIGMA;
+pub use whitened::MAP_SIGMA as DEFAULT_MAP_SIGMA;
 
 use super::gaussian::GaussianStatistics;
 use super::{Head, HeadFitter, Preset};
@@ -35,7 +35,7 @@ impl HeadFitter for Fitter {
         let statistics = GaussianStatistics::without_fold(&mut self.folds, without)?;
         match self.preset {
             Preset::Paper => Ok(diagonal::fit(&statistics)),
-            Preset::Default => factored::fit(&statistics),
+            Preset::Default => whitened::fit(&statistics),
         }
     }
 }
@@ -47,6 +47,6 @@ pub fn load(
 ) -> Result<Box<dyn Head>, String> {
     match preset {
         Preset::Paper => Ok(Box::new(diagonal::Diagonal::load(shape, tensors)?)),
-        Preset::Default => Ok(Box::new(factored::Factored::load(shape, tensors)?)),
+        Preset::Default => Ok(Box::new(whitened::Whitened::load(shape, tensors)?)),
     }
 }

@@ -4,13 +4,14 @@
 
 use crate::detector::embedding::Embedding;
 use crate::detector::error::{Error, Result};
-use crate::detector::heads::Head;
+use crate::detector::heads::memory_bank::{Coreset, GATHERED_BYTES, Patches};
+use crate::detector::heads::{Head, HeadFitter};
 use crate::detector::model_file::{HeadTensor, TensorReader};
 use crate::detector::search::distance::squared_distance;
 use crate::detector::search::product_quantizer::{CENTROIDS, ProductQuantizer};
 
 /// Vectors in the bank (K).
-pub const BANK: usize = 10_000;
+const BANK: usize = 10_000;
 /// Subspaces (m).
 const SUBSPACES: usize = 8;
 /// Candidates that the coarse search leaves (k).
@@ -20,7 +21,7 @@ const CANDIDATES: usize = 1000;
 ///
 /// # Errors
 /// [`Error::Fit`] where the embedding cannot be cut into m subvectors.
-pub fn fit(bank: &[f32], dimensions: usize) -> Result<Vec<HeadTensor>> {
+fn compress(bank: &[f32], dimensions: usize) -> Result<Vec<HeadTensor>> {
     if !dimensions.is_multiple_of(SUBSPACES) {
         return Err(Error::Fit(format!(
             "{dimensions} feature channels cannot be cut into {SUBSPACES} subspaces; choose other --taps"
@@ -43,6 +44,39 @@ pub fn fit(bank: &[f32], dimensions: usize) -> Result<Vec<HeadTensor>> {
         ),
         HeadTensor::u8("codes", &[rows, SUBSPACES], &codes),
     ])
+}
+
+pub struct Fitter {
+    patches: Patches,
+    coreset: Option<Coreset>,
+}
+
+impl Fitter {
+    pub fn new(shape: &Embedding) -> Self {
+        Self {
+            patches: Patches::new(shape, GATHERED_BYTES),
+            coreset: None,
+        }
+    }
+}
+
+impl HeadFitter for Fitter {
+    fn add(&mut self, fold: usize, embedding: &Embedding) {
+        self.patches.add(fold, embedding);
+    }
+
+    fn fit(&mut self, without: Option<usize>) -> Result<Vec<HeadTensor>> {
+        let patches = &self.patches;
+        let dimensions = patches.dimensions();
+        let coreset = self
+            .coreset
+            .get_or_insert_with(|| Coreset::select(patches, &patches.to_f32(), dimensions, BANK));
+        let bank = coreset.without(without);
+        if bank.is_empty() {
+            return Err(Error::Fit("no patches to fit on".into()));
+        }
+        compress(&bank, dimensions)
+    }
 }
 
 /// The fitted head.
