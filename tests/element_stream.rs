@@ -75,13 +75,14 @@ fn watch(pipeline: &gst::Pipeline, element: &str) -> Arc<Mutex<Vec<Seen>>> {
     seen
 }
 
-const TEE: &str = "videotestsrc num-buffers=100 pattern=ball ! video/x-raw,format=FORMAT,width=96,height=64 ! tee name=t \
+const TEE: &str = "videotestsrc num-buffers=FRAMES pattern=ball ! video/x-raw,format=FORMAT,width=96,height=64 ! tee name=t \
     t. ! queue max-size-buffers=0 max-size-time=0 ! appsink name=plain sync=false wait-on-eos=false \
     t. ! queue max-size-buffers=0 max-size-time=0 ! vadlite post-messages=none PROPERTIES ! appsink name=inspected sync=false wait-on-eos=false";
 
-fn tee(format: F, properties: &str) -> (Vec<gst::Buffer>, Vec<gst::Buffer>, u64) {
+fn tee(format: F, frames: usize, properties: &str) -> (Vec<gst::Buffer>, Vec<gst::Buffer>, u64) {
     let description = TEE
         .replace("FORMAT", format.to_str())
+        .replace("FRAMES", &frames.to_string())
         .replace("PROPERTIES", properties);
     let pipeline = pipeline(&description);
     play(&pipeline);
@@ -100,7 +101,7 @@ fn no_pixel_is_copied_where_nothing_is_drawn() {
         // Drawn on flagged frames only, and none is.
         ("overlay=heatmap threshold=1e9", false),
     ] {
-        let (plain, inspected, flagged) = tee(F::Nv12, properties);
+        let (plain, inspected, flagged) = tee(F::Nv12, 100, properties);
         assert_eq!((plain.len(), inspected.len()), (100, 100));
         assert_eq!(flagged, if all_flagged { 100 } else { 0 });
         let memory = |buffer: &gst::Buffer| {
@@ -125,9 +126,9 @@ fn no_pixel_is_copied_where_nothing_is_drawn() {
 #[test]
 fn drawing_leaves_the_other_branch_alone() {
     for format in FORMATS {
-        let (untouched, _, _) = tee(format, "overlay=none");
-        let (plain, inspected, flagged) = tee(format, "threshold=0.001");
-        assert_eq!((plain.len(), inspected.len(), flagged), (100, 100, 100));
+        let (untouched, _, _) = tee(format, 6, "overlay=none interval=100");
+        let (plain, inspected, flagged) = tee(format, 6, "threshold=0.001");
+        assert_eq!((plain.len(), inspected.len(), flagged), (6, 6, 6));
         for ((untouched, plain), inspected) in untouched.iter().zip(&plain).zip(&inspected) {
             assert_eq!(bytes(untouched), bytes(plain));
             assert_ne!(bytes(plain), bytes(inspected), "nothing is drawn");
@@ -172,8 +173,8 @@ fn no_frame_is_dropped_before_a_slow_sink() {
 #[test]
 fn frames_that_a_leaky_queue_drops_are_counted_as_lost() {
     let pipeline = pipeline(
-        "videotestsrc num-buffers=60 ! video/x-raw,format=GRAY8,width=32,height=32 ! \
-         queue leaky=downstream max-size-buffers=2 ! identity name=arrived ! vadlite ! fakesink",
+        "videotestsrc num-buffers=60 ! video/x-raw,format=GRAY8,width=32,height=32 ! identity sleep-time=5000 ! \
+         queue leaky=downstream max-size-buffers=2 ! identity name=arrived sleep-time=30000 ! vadlite ! fakesink",
     );
     let first = Arc::new(Mutex::new(None));
     let pad = pipeline

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod element;
+pub mod program;
 
 use gstvadlite::detector::model_file::ModelFile;
 use gstvadlite::video::preprocess::{Layout, Plane, Preprocess, Target};

@@ -1,0 +1,116 @@
+//! After the first frames, nothing between the frame and its regions allocates memory, but for the backbone.
+
+mod common;
+
+use common::element::{frame, info, init};
+use common::{Part, model};
+use gst_video::prelude::*;
+use gst_video::{VideoFormat as F, VideoFrameRef};
+use gstvadlite::detector::{Detector, Options};
+use gstvadlite::video::overlay::{MapView, Overlay, Style};
+use gstvadlite::video::preprocess::{Layout, Plane, Preprocess, Target};
+use std::alloc::{GlobalAlloc, Layout as Memory, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Counts what all threads ask for.
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: all is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, memory: Memory) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are those that this call needs.
+        unsafe { System.alloc(memory) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, memory: Memory) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, memory) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, memory: Memory, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, memory, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations during 50 runs, after two that are not counted.
+fn allocations(mut run: impl FnMut()) -> usize {
+    run();
+    run();
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for _ in 0..50 {
+        run();
+    }
+    ALLOCATIONS.load(Ordering::Relaxed) - before
+}
+
+/// One test alone: another would be counted too.
+#[test]
+fn nothing_is_allocated_per_frame() {
+    init();
+    let counted = allocations(|| drop(std::hint::black_box(Box::new(7))));
+    assert_eq!(counted, 50, "the counter does not count");
+
+    let mut detector = Detector::open(&model().path, Options::default()).unwrap();
+    let metadata = detector.model().metadata.clone();
+    let threshold = metadata.threshold;
+    let target = Target {
+        size: detector.input(),
+        mean: metadata.normalization.mean,
+        std: metadata.normalization.std,
+        roi: metadata.roi,
+    };
+    let picture = Part::defective(1, 0.6, 0.4).picture(640, 480);
+    let mut tensor = vec![0.0; 3 * 224 * 224];
+    for format in [F::Nv12, F::Yuy2, F::Gray16Le, F::Rgb, F::I420, F::Bgrx] {
+        let info = info(format, &picture);
+        let buffer = frame(&picture, &info);
+        let source = VideoFrameRef::from_buffer_ref_readable(&buffer, &info).unwrap();
+        let planes: Vec<Plane> = (0..source.n_planes())
+            .map(|plane| Plane {
+                data: source.plane_data(plane).unwrap(),
+                stride: source.plane_stride()[plane as usize] as usize,
+            })
+            .collect();
+        let mut preprocess = Preprocess::new(Layout::from_info(&info).unwrap(), target);
+        let counted = allocations(|| preprocess.run(&planes, &mut tensor).unwrap());
+        assert_eq!(counted, 0, "preprocessing {format:?}");
+    }
+
+    let score = detector.inspect(&picture.tensor(target)).unwrap();
+    assert!(score > threshold);
+    let counted = allocations(|| assert_eq!(detector.rescore(), score));
+    assert_eq!(counted, 0, "head and map");
+    // Many regions and few.
+    for threshold in [threshold, score / 50.0] {
+        assert!(!detector.regions(threshold).is_empty());
+        let counted = allocations(|| _ = detector.regions(threshold));
+        assert_eq!(counted, 0, "regions");
+    }
+
+    let (values, (height, width)) = detector.map();
+    let map = MapView {
+        values,
+        width,
+        height,
+        roi: common::WHOLE,
+    };
+    for format in [F::Nv12, F::Yuy2, F::Gray16Le, F::Rgb] {
+        let info = info(format, &picture);
+        let mut buffer = frame(&picture, &info);
+        let mut target =
+            VideoFrameRef::from_buffer_ref_writable(buffer.get_mut().unwrap(), &info).unwrap();
+        for style in [Style::Heatmap, Style::Contour] {
+            let mut overlay = Overlay::new();
+            let counted = allocations(|| overlay.draw(&mut target, map, threshold, style));
+            assert_eq!(counted, 0, "drawing a {style:?} into {format:?}");
+        }
+    }
+}
