@@ -86,12 +86,11 @@ fn tee(format: F, frames: usize, properties: &str) -> (Vec<gst::Buffer>, Vec<gst
         .replace("PROPERTIES", properties);
     let pipeline = pipeline(&description);
     play(&pipeline);
-    let result = (
+    (
         buffers(&pipeline, "plain"),
         buffers(&pipeline, "inspected"),
         stat(&pipeline, "flagged"),
-    );
-    result
+    )
 }
 
 #[test]

@@ -90,7 +90,71 @@ class Paper:
         return ((features - mean) ** 2 * precision).sum(axis=0)
 
 
-PRESETS = {"paper": Paper}
+class Default:
+    """A projection to d dimensions, then the inverse covariance of each position as a factor whose entries below the diagonal have two bits."""
+
+    # What a two-bit code stands for, times the scales of its position and of its place in the factor.
+    LEVELS = np.array([-10.0, -3.0, 3.0, 10.0])
+
+    @classmethod
+    def project(cls, features, head):
+        """Images x positions x d, about the positions' means."""
+        images, full, rows, columns = features.shape
+        near = np.zeros_like(features)
+        count = np.zeros((rows, columns))
+        for dy in (-1, 0, 1):
+            for dx in (-1, 0, 1):
+                to = np.s_[max(0, -dy) : rows - max(0, dy), max(0, -dx) : columns - max(0, dx)]
+                source = np.s_[max(0, dy) : rows - max(0, -dy), max(0, dx) : columns - max(0, -dx)]
+                near[(..., *to)] += features[(..., *source)]
+                count[to] += 1
+        blended = (0.7 * features + 0.3 * near / count).reshape(images, full, rows * columns)
+        column = {name: head[f"head.{name}"].astype(np.float64)[:, None] for name in ("projection_scale", "mean_scale", "mean_offset")}
+        mean = head["head.mean"] * column["mean_scale"] + column["mean_offset"]
+        return ((head["head.projection"] * column["projection_scale"]) @ blended - mean).transpose(0, 2, 1)
+
+    @classmethod
+    def factors(cls, head):
+        """Positions x d x d, lower triangular."""
+        positions, d = head["head.diagonal"].shape
+        scale = {name: head[f"head.{name}_scale"].astype(np.float64) for name in ("diagonal", "lower", "lower_table")}
+        codes = (head["head.lower"][:, :, None] >> np.array([0, 2, 4, 6])) & 3
+        codes = codes.reshape(positions, -1)[:, : d * (d - 1) // 2]
+        factors = np.zeros((positions, d, d))
+        factors[:, *np.tril_indices(d, -1)] = cls.LEVELS[codes] * scale["lower"][:, None] * head["head.lower_table"] * scale["lower_table"]
+        factors[:, range(d), range(d)] = head["head.diagonal"] * scale["diagonal"][:, None]
+        return factors
+
+    @classmethod
+    def patch_scores(cls, features, head):
+        z = np.einsum("pij,pj->pi", cls.factors(head), cls.project(features[None], head)[0])
+        return np.sqrt((z**2).mean(axis=1)).reshape(features.shape[1:])
+
+    @classmethod
+    def check_fit(cls, features, head):
+        """Whether the stored factors undo the good images' covariances, shrunk by 0.3, as far as two bits can."""
+        y = cls.project(features, head)
+        step = np.abs(y.mean(axis=0)).max(axis=0) / head["head.mean_scale"]
+        if not step.max() < 0.52:
+            raise SystemExit(f"FAILED: default: a mean is {step.max():.2f} steps of its 8 bits off, more than rounding explains")
+        y -= y.mean(axis=0)
+        pooled = np.einsum("npi,npj->ij", y, y) / ((len(y) - 1) * y.shape[1])
+        off = np.abs(pooled - np.eye(len(pooled))).max()
+        print(f"default: pooled covariance after the projection differs from the identity by {off:.1e}")
+        if not off < 0.1:
+            raise SystemExit("FAILED: default: the projection does not whiten")
+        covariance = np.einsum("npi,npj->pij", y, y) / (len(y) - 1)
+        shrunk = 0.7 * covariance + 0.3 * np.eye(y.shape[2])
+        factors = cls.factors(head)
+        whitened = factors @ shrunk @ factors.transpose(0, 2, 1)
+        error = np.sqrt(((whitened - np.eye(y.shape[2])) ** 2).sum(axis=(1, 2)) / (shrunk**2).sum(axis=(1, 2)))
+        before = np.sqrt(((shrunk - np.eye(y.shape[2])) ** 2).sum(axis=(1, 2)) / (shrunk**2).sum(axis=(1, 2)))
+        print(f"default: covariance of z off the identity by {np.median(error):.3f}, of y by {np.median(before):.3f} (median over positions)")
+        if not np.median(error) < 0.5 * np.median(before):
+            raise SystemExit("FAILED: default: the factors do not whiten")
+
+
+PRESETS = {"paper": Paper, "default": Default}
 
 
 def half(head):
@@ -138,17 +202,9 @@ def element_score(plugins, work, model, path):
     return float(score)
 
 
-def check(preset, arguments):
-    work, program = arguments.work, arguments.program
-    images, model = work / "good", work / f"{preset}.vadlite"
-    images.mkdir(exist_ok=True)
-    good = [draw(images / f"{seed:03}.png", (320, 240), seed) for seed in range(GOOD)]
-    run(program, "fit", "--method", "padim-lite", "--preset", preset, "--images", images, "--out", model)
-    metadata, tensors = read_model(model)
-    network, head = Network(metadata, arguments.models), PRESETS[preset]
-
+def check_paper_fit(features, network, metadata, tensors):
     # What was fitted.
-    features = np.stack([network.features(path) for path in good])
+    head, preset = Paper, "paper"
     for name, values in head.fit(features).items():
         stored = tensors[name].astype(np.float64).reshape(values.shape)
         difference = np.abs(stored - values).max() / np.abs(values).max()
@@ -164,6 +220,22 @@ def check(preset, arguments):
         compare(f"{preset}: {quantile} calibration score", {"numpy": scores[index], "file": tensors["calibration.scores"][index]})
     rank = int(np.ceil((GOOD + 1) * (1 - metadata["false_reject_rate"]) - 1e-9))
     compare(f"{preset}: threshold", {"numpy": scores[rank - 1], "file": metadata["threshold"]})
+
+
+def check(preset, arguments):
+    work, program = arguments.work, arguments.program
+    images, model = work / "good", work / f"{preset}.vadlite"
+    images.mkdir(exist_ok=True)
+    good = [draw(images / f"{seed:03}.png", (320, 240), seed) for seed in range(GOOD)]
+    run(program, "fit", "--method", "padim-lite", "--preset", preset, "--images", images, "--out", model)
+    metadata, tensors = read_model(model)
+    network, head = Network(metadata, arguments.models), PRESETS[preset]
+
+    features = np.stack([network.features(path) for path in good])
+    if preset == "paper":
+        check_paper_fit(features, network, metadata, tensors)
+    else:
+        head.check_fit(features, tensors)
 
     # One and the same picture.
     for size in ((320, 240), (641, 479), (150, 100), (1920, 1080)):

@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// The preset that the tests fit.
-pub const PRESET: &str = "paper";
+pub const PRESET: &str = "default";
 /// Good pictures that the model of [`model`] is fitted on.
 pub const GOOD: u64 = 20;
 /// The whole picture as a region of interest.
