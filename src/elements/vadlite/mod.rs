@@ -3,7 +3,9 @@
 use gst::prelude::*;
 
 mod imp;
+mod inspector;
 mod settings;
+mod stats;
 
 pub use settings::{Device, Mode, Overlay, PostMessages};
 
