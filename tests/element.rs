@@ -214,18 +214,23 @@ fn gap_buffers_pass_uninspected_and_keep_their_flag() {
     let picture = good();
     let info = info(Rgb, &picture);
     rig.set_info(&info);
-    let mut gap = frame(&picture, &info);
-    gap.get_mut().unwrap().set_flags(gst::BufferFlags::GAP);
-    let before = bytes(&gap);
-    let gap = rig.pass(gap);
-    let seen = Seen::of(&gap);
-    assert!(gap.flags().contains(gst::BufferFlags::GAP));
-    assert!(!seen.inspected && !seen.flagged && seen.map.is_none());
-    assert_eq!(bytes(&gap), before);
+    // Alone, and shared as behind a tee.
+    for shared in [false, true] {
+        let mut gap = frame(&picture, &info);
+        gap.get_mut().unwrap().set_flags(gst::BufferFlags::GAP);
+        let before = bytes(&gap);
+        let other = shared.then(|| gap.clone());
+        let gap = rig.pass(gap);
+        let seen = Seen::of(&gap);
+        assert!(gap.flags().contains(gst::BufferFlags::GAP), "{shared}");
+        assert!(!seen.inspected && !seen.flagged && seen.map.is_none());
+        assert_eq!(bytes(&gap), before);
+        drop(other);
+    }
     let next = Seen::of(&rig.pass(frame(&picture, &info)));
-    assert!(next.inspected && next.frame == 1);
+    assert!(next.inspected && next.frame == 2);
     let counts = ["frames", "inspected", "failed"].map(|name| rig.stat::<u64>(name));
-    assert_eq!(counts, [2, 1, 0]);
+    assert_eq!(counts, [3, 1, 0]);
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn every_format_scores_like_rgb() {
     let mut rig = Rig::new(&[]);
     let colour = rig.inspect(&picture, F::Rgb);
     let grey = rig.inspect(&picture.grey(), F::Rgb);
-    assert!(colour.flagged && (colour.score / grey.score - 1.0).abs() > 0.05);
+    assert!(colour.flagged && (colour.score / grey.score - 1.0).abs() > 0.002);
     for format in FORMATS {
         let (seen, expected) = if is_grey(format) {
             (rig.inspect(&picture.grey(), format), &grey)
@@ -49,7 +49,18 @@ fn every_format_scores_like_rgb() {
 
 #[test]
 fn one_picture_scores_the_same_at_every_size() {
-    let large = defective().clean(3840, 2160);
+    let mut large = defective().clean(3840, 2160);
+    // Grain and hatching finer than the input of the network: a resize that skips pixels turns them into a pattern.
+    let mut random = common::Random::new(9);
+    for (index, sample) in large.rgb.iter_mut().enumerate() {
+        let hatching = if index / 3 % 3840 % 6 < 3 {
+            10.0
+        } else {
+            -10.0
+        };
+        let grain = 40.0 * random.unit() - 20.0;
+        *sample = (f64::from(*sample) + hatching + grain).clamp(0.0, 255.0) as u8;
+    }
     let pictures = [large.shrunk(1920, 1080), large.shrunk(640, 480), large];
     let mut rig = Rig::new(&[]);
     let mut scores = Vec::new();

@@ -37,7 +37,7 @@ fn text(bytes: &[u8]) -> &str {
 #[test]
 fn read_meta_reads_what_the_program_computes() {
     let (good, bad) = (scratch().join("good.png"), scratch().join("bad.png"));
-    Part::good(900).picture(320, 240).save(&good);
+    Part::good(3).picture(320, 240).save(&good);
     Part::defective(900, 0.4, 0.6).picture(320, 240).save(&bad);
     let lines = score(&[&good, &bad]);
     for (path, line, verdict) in [(&good, &lines[0], "good"), (&bad, &lines[1], "flagged")] {

@@ -398,7 +398,7 @@ fn numbers_that_are_none() {
         for name in whole.tensors(dtype) {
             for number in numbers {
                 let mut parts = whole.clone();
-                let start = parts.offset(&name) + number.len();
+                let start = parts.offset(&name);
                 parts.data[start..start + number.len()].copy_from_slice(number);
                 let path = parts.save("numbers.vadlite");
                 let named = if name.starts_with("head.") {
