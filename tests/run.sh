@@ -32,7 +32,7 @@ run() {
     step=
 }
 
-run setup ./setup
+run setup ./setup --tests
 for component in rustfmt clippy; do
     case $component in rustfmt) tool=fmt ;; *) tool=clippy ;; esac
     cargo "$tool" --version >/dev/null 2>&1 || {

@@ -1,6 +1,7 @@
 //! `vadlite eval`: image and pixel metrics of a model on a dataset in MVTec AD layout.
 
 use super::dataset::{self, TestImage};
+use super::report::Report;
 use super::{RuntimeArguments, fit, images, print_line};
 use crate::detector::anomaly_map::AnomalyMap;
 use crate::detector::metrics::{aupro, auroc, f1_max, pixel_auroc};
@@ -9,7 +10,7 @@ use anyhow::Context as _;
 use std::path::{Path, PathBuf};
 
 /// The PRO curve is integrated up to this false positive rate (Bergmann et al. 2021).
-const AUPRO_LIMIT: f64 = 0.3;
+pub const AUPRO_LIMIT: f64 = 0.3;
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["model", "method"]))]
@@ -25,25 +26,28 @@ pub struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Also write one HTML page: histogram, curves, confusion, the worst mistakes and strongest hits, a slider for the threshold
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     #[command(flatten)]
     runtime: RuntimeArguments,
 }
 
 #[derive(Debug, serde::Serialize)]
-struct Report {
-    image_auroc: Option<f64>,
-    pixel_auroc: Option<f64>,
-    aupro: Option<f64>,
-    image_f1_max: Option<f64>,
-    images: usize,
-    head_bytes: usize,
-    backbone_bytes: usize,
-    model_bytes: usize,
+pub struct Metrics {
+    pub image_auroc: Option<f64>,
+    pub pixel_auroc: Option<f64>,
+    pub aupro: Option<f64>,
+    pub image_f1_max: Option<f64>,
+    pub images: usize,
+    pub head_bytes: usize,
+    pub backbone_bytes: usize,
+    pub model_bytes: usize,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let test = dataset::test(&arguments.dataset)?;
-    let detector = match &arguments.model {
+    let mut detector = match &arguments.model {
         Some(path) => {
             let options = Options {
                 backbone: arguments.runtime.backbone.as_deref(),
@@ -58,29 +62,41 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Detector::new(model, backbone).map_err(anyhow::Error::msg)?
         }
     };
-    let report = evaluate(detector, &test)?;
+    let mut report = arguments
+        .report
+        .as_deref()
+        .map(|out| Report::new(out, &detector.model().metadata))
+        .transpose()?;
+    let metrics = evaluate(&mut detector, &test, report.as_mut())?;
+    if let Some(report) = &mut report {
+        report.write(&arguments.dataset, arguments.model.as_deref(), &metrics)?;
+    }
     if arguments.json {
-        return print_line(&serde_json::to_string(&report)?);
+        return print_line(&serde_json::to_string(&metrics)?);
     }
     let number = |value: Option<f64>| {
         value.map_or_else(|| "not defined here".into(), |value| format!("{value:.4}"))
     };
     for (name, value) in [
-        ("I-AUROC", number(report.image_auroc)),
-        ("P-AUROC", number(report.pixel_auroc)),
-        ("AUPRO up to 0.3", number(report.aupro)),
-        ("F1-max (image)", number(report.image_f1_max)),
-        ("images", report.images.to_string()),
-        ("head bytes", report.head_bytes.to_string()),
-        ("backbone bytes", report.backbone_bytes.to_string()),
-        ("model file bytes", report.model_bytes.to_string()),
+        ("I-AUROC", number(metrics.image_auroc)),
+        ("P-AUROC", number(metrics.pixel_auroc)),
+        ("AUPRO up to 0.3", number(metrics.aupro)),
+        ("F1-max (image)", number(metrics.image_f1_max)),
+        ("images", metrics.images.to_string()),
+        ("head bytes", metrics.head_bytes.to_string()),
+        ("backbone bytes", metrics.backbone_bytes.to_string()),
+        ("model file bytes", metrics.model_bytes.to_string()),
     ] {
         print_line(&format!("{name:16}  {value}"))?;
     }
     Ok(())
 }
 
-fn evaluate(mut detector: Detector, test: &[TestImage]) -> anyhow::Result<Report> {
+fn evaluate(
+    detector: &mut Detector,
+    test: &[TestImage],
+    mut report: Option<&mut Report>,
+) -> anyhow::Result<Metrics> {
     let metadata = detector.model().metadata.clone();
     let target = images::target(metadata.input_size, metadata.normalization, metadata.roi);
     let size = detector.input();
@@ -104,11 +120,13 @@ fn evaluate(mut detector: Detector, test: &[TestImage]) -> anyhow::Result<Report
                 return Ok(());
             }
         };
-        scores.push(
-            detector
-                .inspect(&tensor)
-                .with_context(|| format!("image {}", path.display()))?,
-        );
+        let score = detector
+            .inspect(&tensor)
+            .with_context(|| format!("image {}", path.display()))?;
+        scores.push(score);
+        if let Some(report) = &mut report {
+            report.add(image, score, detector);
+        }
         labels.push(image.defective);
         let mask = match &image.mask {
             Some(mask) => dataset::read_mask(mask, size, metadata.roi)?,
@@ -136,7 +154,7 @@ fn evaluate(mut detector: Detector, test: &[TestImage]) -> anyhow::Result<Report
         );
     }
     let model_bytes = detector.model().to_bytes()?.len();
-    Ok(Report {
+    let metrics = Metrics {
         image_auroc: auroc(&scores, &labels),
         pixel_auroc: pixel_auroc(maps.iter().zip(&masks)),
         aupro: aupro(&maps, &masks, size.1, size.0, AUPRO_LIMIT),
@@ -145,5 +163,9 @@ fn evaluate(mut detector: Detector, test: &[TestImage]) -> anyhow::Result<Report
         head_bytes: detector.model().head_bytes(),
         backbone_bytes: detector.backbone_bytes(),
         model_bytes,
-    })
+    };
+    if let Some(report) = report {
+        report.add_maps(maps, &masks, size);
+    }
+    Ok(metrics)
 }

@@ -5,6 +5,7 @@ mod eval;
 mod fit;
 mod images;
 mod info;
+mod report;
 mod score;
 
 use clap::{Args, Parser, Subcommand};
