@@ -127,14 +127,21 @@ fn open(path: &Path) -> Result<Loaded, String> {
 }
 
 fn search() -> Result<Loaded> {
-    let mut searched = String::new();
-    let folders = own_dir()
-        .into_iter()
-        .map(|dir| (dir, "beside the plugin or program"));
-    for (folder, what) in folders.chain([(
+    let beside = own_dir().map(|folder| (folder, "beside the plugin or program"));
+    let filled = (
         library_dir().to_path_buf(),
         "filled by ./setup or the installation",
-    )]) {
+    );
+    search_in(beside.into_iter().chain([filled]), LIBRARY)
+}
+
+/// Searches folders, each with what it is, then asks the system loader for `library` and its versioned names.
+fn search_in(
+    folders: impl IntoIterator<Item = (PathBuf, &'static str)>,
+    library: &str,
+) -> Result<Loaded> {
+    let mut searched = String::new();
+    for (folder, what) in folders {
         let candidates = libraries_in(&folder);
         if candidates.is_empty() {
             let _ = write!(
@@ -150,10 +157,10 @@ fn search() -> Result<Loaded> {
             }
         }
     }
-    let names = [LIBRARY.to_owned(), format!("{LIBRARY}.1")];
+    let names = [library.to_owned(), format!("{library}.1")];
     let versioned = MINOR_VERSIONS
         .rev()
-        .map(|minor| format!("{LIBRARY}.1.{minor}"));
+        .map(|minor| format!("{library}.1.{minor}"));
     for name in names.into_iter().chain(versioned) {
         match open(Path::new(&name)) {
             Ok(loaded) => return Ok(loaded),
@@ -166,7 +173,7 @@ fn search() -> Result<Loaded> {
     }
     let _ = write!(
         searched,
-        "\n  the system loader's {LIBRARY}, {LIBRARY}.1, {LIBRARY}.1.{} down to .{}: not there",
+        "\n  the system loader's {library}, {library}.1, {library}.1.{} down to .{}: not there",
         MINOR_VERSIONS.end(),
         MINOR_VERSIONS.start()
     );
@@ -229,6 +236,34 @@ mod tests {
                 "libonnxruntime.so.1.9.0"
             ]
         );
+    }
+
+    #[test]
+    fn every_place_searched_is_named_with_the_remedy() {
+        let (empty, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let library = broken.path().join("libonnxruntime.so.1.32.0");
+        std::fs::write(&library, b"not a library").unwrap();
+        let folders = [
+            (empty.path().to_path_buf(), "beside the plugin or program"),
+            (broken.path().to_path_buf(), "filled by ./setup"),
+        ];
+        // A name that no system has.
+        let error = search_in(folders, "libonnxruntime-of-no-system.so").err();
+        let error = error.unwrap().to_string();
+        for words in [
+            "option --onnxruntime: not set",
+            "ORT_DYLIB_PATH: not set",
+            &format!(
+                "{}/libonnxruntime.so* (beside the plugin or program): not there",
+                empty.path().display()
+            ),
+            &format!("{}: ", library.display()),
+            "the system loader's libonnxruntime-of-no-system.so",
+            "./setup",
+            "pip download --no-deps onnxruntime",
+        ] {
+            assert!(error.contains(words), "{error:?} lacks {words:?}");
+        }
     }
 
     #[test]
