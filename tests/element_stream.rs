@@ -30,7 +30,7 @@ impl Drop for Pipeline {
 fn pipeline(description: &str) -> Pipeline {
     init();
     let model = format!("vadlite name=v model={}", model().path.display());
-    let description = description.replace("vadlite", &model);
+    let description = description.replace("! vadlite", &format!("! {model}"));
     let pipeline = gst::parse::launch(&description).unwrap();
     Pipeline(pipeline.downcast().unwrap())
 }
