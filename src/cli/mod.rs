@@ -1,8 +1,9 @@
-//! The program `vadlite`: fitting, scoring, evaluating. One file per subcommand; what they share is in [`images`].
+//! The program `vadlite`: fitting, scoring, evaluating. One file per subcommand; what they share is in `images`.
 
 mod dataset;
 mod eval;
 mod fit;
+mod heatmap;
 mod images;
 mod info;
 mod report;

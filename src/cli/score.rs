@@ -1,8 +1,8 @@
 //! `vadlite score`: the score of each image file, and its heatmap where asked for.
 
-use super::{RuntimeArguments, images, print_line};
+use super::{RuntimeArguments, heatmap, images, print_line};
 use crate::detector::{Detector, Options};
-use crate::video::overlay::{MapView, Overlay, Style};
+use crate::video::overlay::{MapView, Overlay};
 use anyhow::{Context as _, bail};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -137,27 +137,11 @@ impl Heatmaps {
             .with_guessed_format()?
             .decode()?
             .into_rgb8();
-        let (width, height) = picture.dimensions();
-        let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, width, height)
-            .stride(&[width as i32 * 3])
-            .build()?;
-        let mut buffer = gst::Buffer::from_mut_slice(picture.into_raw());
-        let pixels = {
-            let buffer = buffer.get_mut().context("a new buffer is not shared")?;
-            let mut frame = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &info)?;
-            self.overlay
-                .draw(&mut frame, map, threshold, Style::Heatmap);
-            frame.plane_data(0)?.to_vec()
-        };
+        let picture = heatmap::draw(&mut self.overlay, picture, map, threshold)?;
         let path = self.free_name(source);
-        image::save_buffer(
-            &path,
-            &pixels,
-            width,
-            height,
-            image::ExtendedColorType::Rgb8,
-        )
-        .with_context(|| format!("heatmap {} cannot be written", path.display()))
+        picture
+            .save(&path)
+            .with_context(|| format!("heatmap {} cannot be written", path.display()))
     }
 
     /// The source's name with `.png`; files of the same name from several folders get a number.

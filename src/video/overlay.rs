@@ -2,7 +2,7 @@
 //!
 //! A picture row of any format is a row of *lanes* (bytes, or 16-bit words), each of which carries one component at one place of the
 //! picture: `R G B x`, `U V U V`, `Y U Y V`. What is to be drawn is made into such rows too, an opacity and a premultiplied colour for each
-//! lane, for every eighth row or more often where the map's cells are smaller ([`Painter::paint`]); one blend for all formats ([`blend`]) interpolates
+//! lane, for every eighth row or more often where the map's cells are smaller (`Painter::paint`); one blend for all formats (`blend`) interpolates
 //! between them. Lanes without opacity keep their value, and runs of rows and columns without any are not touched.
 
 use std::ops::Range;

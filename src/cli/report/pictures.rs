@@ -3,9 +3,10 @@
 use super::charts::short;
 use super::escape;
 use crate::cli::dataset::TestImage;
+use crate::cli::heatmap;
 use crate::detector::Detector;
 use crate::detector::model_file::Metadata;
-use crate::video::overlay::{MapView, Overlay, Style};
+use crate::video::overlay::{MapView, Overlay};
 use anyhow::Context as _;
 use image::imageops::{FilterType, resize};
 use image::{GrayImage, Luma, RgbImage};
@@ -156,13 +157,6 @@ impl<'a> Pictures<'a> {
 
     /// The picture with the overlay that the element draws.
     fn heatmap(&mut self, picture: RgbImage, example: &Example) -> anyhow::Result<RgbImage> {
-        let (width, height) = picture.dimensions();
-        let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, width, height)
-            .stride(&[width as i32 * 3])
-            .build()?;
-        let mut buffer = gst::Buffer::from_mut_slice(picture.into_raw());
-        let buffer = buffer.get_mut().context("a new buffer is not shared")?;
-        let mut frame = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &info)?;
         let map = MapView {
             values: &example.map,
             height: example.map_size.0,
@@ -171,9 +165,7 @@ impl<'a> Pictures<'a> {
         };
         // A missed defect's map would hardly be seen on the threshold's scale, and where it is highest is what one wants to know.
         let scale = self.threshold.min(example.score);
-        self.overlay.draw(&mut frame, map, scale, Style::Heatmap);
-        RgbImage::from_raw(width, height, frame.plane_data(0)?.to_vec())
-            .context("a frame of another size")
+        heatmap::draw(&mut self.overlay, picture, map, scale)
     }
 }
 

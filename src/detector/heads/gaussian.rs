@@ -1,7 +1,9 @@
 //! Per-position mean and covariance of the embedding, accumulated in one pass and mergeable: what every Gaussian head is fitted from.
 
+use super::HeadFitter;
 use crate::detector::embedding::Embedding;
 use crate::detector::error::{Error, Result};
+use crate::detector::model_file::HeadTensor;
 use faer::Mat;
 use rayon::prelude::*;
 
@@ -199,6 +201,35 @@ impl GaussianStatistics {
     /// Scatter matrix of one position (N - 1 times its covariance), upper triangle row by row.
     pub fn scatter(&self, position: usize) -> &[f32] {
         &self.positions[position].scatter
+    }
+}
+
+/// Makes the tensors of a head from the statistics of good images.
+type Fit = fn(&GaussianStatistics) -> Result<Vec<HeadTensor>>;
+
+/// Gathers the statistics of each fold, from which any Gaussian head is fitted with or without one of them.
+pub struct GaussianFitter {
+    folds: Vec<GaussianStatistics>,
+    fit: Fit,
+}
+
+impl GaussianFitter {
+    pub fn new(shape: &Embedding, folds: usize, fit: Fit) -> Self {
+        let empty = GaussianStatistics::new(shape.dimensions(), shape.positions());
+        Self {
+            folds: vec![empty; folds],
+            fit,
+        }
+    }
+}
+
+impl HeadFitter for GaussianFitter {
+    fn add(&mut self, fold: usize, embedding: &Embedding) {
+        self.folds[fold].add(embedding);
+    }
+
+    fn fit(&mut self, without: Option<usize>) -> Result<Vec<HeadTensor>> {
+        (self.fit)(&GaussianStatistics::without_fold(&mut self.folds, without)?)
     }
 }
 

@@ -1,6 +1,9 @@
 //! The patches of good images that a memory bank is chosen from, in bounded memory, each with the fold that its image belongs to.
 
+use super::HeadFitter;
 use crate::detector::embedding::Embedding;
+use crate::detector::error::{Error, Result};
+use crate::detector::model_file::HeadTensor;
 use crate::detector::search::coreset::greedy_k_center;
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
@@ -72,12 +75,8 @@ impl Patches {
         bits ^ (bits >> 31)
     }
 
-    pub fn dimensions(&self) -> usize {
-        self.dimensions
-    }
-
     /// All patches held, (images x positions) x dimensions.
-    pub fn to_f32(&self) -> Vec<f32> {
+    fn to_f32(&self) -> Vec<f32> {
         let mut values = vec![0.0; self.values.len()];
         self.values.convert_to_f32_slice(&mut values);
         values
@@ -109,13 +108,53 @@ impl Patches {
     }
 
     /// The fold of the image that a patch comes from.
-    pub fn fold(&self, patch: usize) -> usize {
+    fn fold(&self, patch: usize) -> usize {
         self.folds[patch / self.positions]
     }
 }
 
+/// Makes the tensors of a head from the vectors of its bank (rows x dimensions).
+type Store = fn(&[f32], usize) -> Result<Vec<HeadTensor>>;
+
+/// Fits a bank of patches as they are: gathers them, picks a coreset once, and stores it whole or without the patches of one fold.
+pub struct BankFitter {
+    patches: Patches,
+    size: usize,
+    store: Store,
+    coreset: Option<Coreset>,
+}
+
+impl BankFitter {
+    /// A bank of at most `size` vectors, stored by `store`.
+    pub fn new(shape: &Embedding, size: usize, store: Store) -> Self {
+        Self {
+            patches: Patches::new(shape, GATHERED_BYTES),
+            size,
+            store,
+            coreset: None,
+        }
+    }
+}
+
+impl HeadFitter for BankFitter {
+    fn add(&mut self, fold: usize, embedding: &Embedding) {
+        self.patches.add(fold, embedding);
+    }
+
+    fn fit(&mut self, without: Option<usize>) -> Result<Vec<HeadTensor>> {
+        let coreset = self
+            .coreset
+            .get_or_insert_with(|| Coreset::select(&self.patches, self.size));
+        let bank = coreset.without(without);
+        if bank.is_empty() {
+            return Err(Error::Fit("no patches to fit on".into()));
+        }
+        (self.store)(&bank, self.patches.dimensions)
+    }
+}
+
 /// A coreset of patches, from which a head is made that has not seen a fold by leaving that fold's patches out.
-pub struct Coreset {
+struct Coreset {
     dimensions: usize,
     /// selected x dimensions, in the order picked
     vectors: Vec<f32>,
@@ -123,22 +162,22 @@ pub struct Coreset {
 }
 
 impl Coreset {
-    /// Picks `count` of `vectors` (one per patch of `patches`, after whatever transformation) by greedy k-center.
-    pub fn select(patches: &Patches, vectors: &[f32], dimensions: usize, count: usize) -> Self {
-        let picked = greedy_k_center(vectors, dimensions, count);
+    /// Picks `count` patches by greedy k-center.
+    fn select(patches: &Patches, count: usize) -> Self {
+        let (vectors, dimensions) = (patches.to_f32(), patches.dimensions);
+        let picked = greedy_k_center(&vectors, dimensions, count);
         let selected = picked
             .iter()
-            .flat_map(|&index| vectors[index * dimensions..][..dimensions].iter().copied())
-            .collect();
+            .flat_map(|&index| vectors[index * dimensions..][..dimensions].iter().copied());
         Self {
             dimensions,
-            vectors: selected,
+            vectors: selected.collect(),
             folds: picked.iter().map(|&index| patches.fold(index)).collect(),
         }
     }
 
     /// The selected vectors, without those of one fold.
-    pub fn without(&self, fold: Option<usize>) -> Vec<f32> {
+    fn without(&self, fold: Option<usize>) -> Vec<f32> {
         let rows = self.vectors.chunks_exact(self.dimensions).zip(&self.folds);
         rows.filter(|(_, of)| Some(**of) != fold)
             .flat_map(|(row, _)| row.iter().copied())

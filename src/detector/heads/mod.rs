@@ -102,13 +102,13 @@ impl Recipe {
     /// A fitter for embeddings like `shape`, with this many folds.
     pub fn fitter(self, shape: &Embedding, folds: usize) -> Box<dyn HeadFitter> {
         match self.method {
-            Method::PadimLite => Box::new(padim_lite::Fitter::new(self.preset, shape, folds)),
+            Method::PadimLite => Box::new(padim_lite::fitter(self.preset, shape, folds)),
             Method::PatchcoreLite => match self.preset {
-                Preset::Paper => Box::new(patchcore_lite::PaperFitter::new(shape)),
+                Preset::Paper => Box::new(patchcore_lite::paper_fitter(shape)),
                 Preset::Default => Box::new(patchcore_lite::DefaultFitter::new(shape, folds)),
             },
-            Method::Padim => Box::new(padim::Fitter::new(shape, folds)),
-            Method::Patchcore => Box::new(patchcore::Fitter::new(shape)),
+            Method::Padim => Box::new(gaussian::GaussianFitter::new(shape, folds, padim::fit)),
+            Method::Patchcore => Box::new(patchcore::fitter(shape)),
         }
     }
 

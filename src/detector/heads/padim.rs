@@ -1,7 +1,7 @@
 //! PaDiM (Defard et al. 2021): a full covariance per position; the score is the squared Mahalanobis distance (the paper's eq. 1).
 
+use super::Head;
 use super::gaussian::GaussianStatistics;
-use super::{Head, HeadFitter};
 use crate::detector::embedding::Embedding;
 use crate::detector::error::{Error, Result};
 use crate::detector::model_file::{HeadTensor, TensorReader};
@@ -12,58 +12,43 @@ use rayon::prelude::*;
 /// Added to the diagonal of every covariance (PaDiM, section III.B).
 const REGULARIZATION: f64 = 0.01;
 
-pub struct Fitter {
-    folds: Vec<GaussianStatistics>,
-}
-
-impl Fitter {
-    pub fn new(shape: &Embedding, folds: usize) -> Self {
-        Self {
-            folds: vec![GaussianStatistics::new(shape.dimensions(), shape.positions()); folds],
-        }
-    }
-}
-
-impl HeadFitter for Fitter {
-    fn add(&mut self, fold: usize, embedding: &Embedding) {
-        self.folds[fold].add(embedding);
-    }
-
-    fn fit(&mut self, without: Option<usize>) -> Result<Vec<HeadTensor>> {
-        let statistics = GaussianStatistics::without_fold(&mut self.folds, without)?;
-        let (dimensions, positions) = (statistics.dimensions(), statistics.positions());
-        let degrees = statistics.count() as f64 - 1.0;
-        let factors: Option<Vec<Vec<f32>>> = (0..positions)
-            .into_par_iter()
-            .map(|position| {
-                let mut covariance = statistics.covariance(position, degrees);
-                for i in 0..dimensions {
-                    covariance[(i, i)] += REGULARIZATION;
-                }
-                let factor = inverse_factor(&covariance)?;
-                Some(
-                    (0..dimensions)
-                        .flat_map(|i| (0..=i).map(move |j| (i, j)))
-                        .map(|at| factor[at] as f32)
-                        .collect(),
-                )
-            })
-            .collect();
-        let factors = factors.ok_or_else(|| {
-            Error::Fit("a covariance cannot be factored: a feature is not a finite number".into())
-        })?;
-        let mut mean = vec![0.0; dimensions * positions];
-        for position in 0..positions {
-            for (dimension, &value) in statistics.mean(position).iter().enumerate() {
-                mean[dimension * positions + position] = value as f32;
+/// Tensors `mean` (dimensions x positions) and `factor` (positions x lower triangle, row by row), 16-bit floats.
+///
+/// # Errors
+/// [`Error::Fit`] where a covariance is not finite.
+pub fn fit(statistics: &GaussianStatistics) -> Result<Vec<HeadTensor>> {
+    let (dimensions, positions) = (statistics.dimensions(), statistics.positions());
+    let degrees = statistics.count() as f64 - 1.0;
+    let factors: Option<Vec<Vec<f32>>> = (0..positions)
+        .into_par_iter()
+        .map(|position| {
+            let mut covariance = statistics.covariance(position, degrees);
+            for i in 0..dimensions {
+                covariance[(i, i)] += REGULARIZATION;
             }
+            let factor = inverse_factor(&covariance)?;
+            Some(
+                (0..dimensions)
+                    .flat_map(|i| (0..=i).map(move |j| (i, j)))
+                    .map(|at| factor[at] as f32)
+                    .collect(),
+            )
+        })
+        .collect();
+    let factors = factors.ok_or_else(|| {
+        Error::Fit("a covariance cannot be factored: a feature is not a finite number".into())
+    })?;
+    let mut mean = vec![0.0; dimensions * positions];
+    for position in 0..positions {
+        for (dimension, &value) in statistics.mean(position).iter().enumerate() {
+            mean[dimension * positions + position] = value as f32;
         }
-        let entries = factors.first().map_or(0, Vec::len);
-        Ok(vec![
-            HeadTensor::f16("mean", &[dimensions, positions], &mean),
-            HeadTensor::f16("factor", &[positions, entries], &factors.concat()),
-        ])
     }
+    let entries = factors.first().map_or(0, Vec::len);
+    Ok(vec![
+        HeadTensor::f16("mean", &[dimensions, positions], &mean),
+        HeadTensor::f16("factor", &[positions, entries], &factors.concat()),
+    ])
 }
 
 /// The lower triangular F with Fᵀ F = C⁻¹, that is, the inverse of C's Cholesky factor. `None` where C is not positive definite.

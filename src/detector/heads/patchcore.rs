@@ -1,9 +1,8 @@
 //! PatchCore (Roth et al. 2022): the distance of each patch to the nearest of a memory bank of good patches.
 
-use super::memory_bank::{Coreset, GATHERED_BYTES, Patches};
-use super::{Head, HeadFitter};
+use super::Head;
+use super::memory_bank::BankFitter;
 use crate::detector::embedding::Embedding;
-use crate::detector::error::{Error, Result};
 use crate::detector::model_file::{HeadTensor, TensorReader};
 use crate::detector::search::distance::{Bank, LANES, Lanes, gather_panel, squared_distance};
 
@@ -12,41 +11,12 @@ const BANK: usize = 10_000;
 /// Neighbours that re-weight the image score (PatchCore, eq. 7: b).
 const NEIGHBOURS: usize = 9;
 
-pub struct Fitter {
-    patches: Patches,
-    coreset: Option<Coreset>,
-}
-
-impl Fitter {
-    pub fn new(shape: &Embedding) -> Self {
-        Self {
-            patches: Patches::new(shape, GATHERED_BYTES),
-            coreset: None,
-        }
-    }
-}
-
-impl HeadFitter for Fitter {
-    fn add(&mut self, fold: usize, embedding: &Embedding) {
-        self.patches.add(fold, embedding);
-    }
-
-    fn fit(&mut self, without: Option<usize>) -> Result<Vec<HeadTensor>> {
-        let patches = &self.patches;
-        let dimensions = patches.dimensions();
-        let coreset = self
-            .coreset
-            .get_or_insert_with(|| Coreset::select(patches, &patches.to_f32(), dimensions, BANK));
-        let bank = coreset.without(without);
-        if bank.is_empty() {
-            return Err(Error::Fit("no patches to fit on".into()));
-        }
-        Ok(vec![HeadTensor::f16(
-            "bank",
-            &[bank.len() / dimensions, dimensions],
-            &bank,
-        )])
-    }
+/// Gathers patches and keeps a coreset of them, in the tensor `bank` (K x dimensions, 16-bit floats).
+pub fn fitter(shape: &Embedding) -> BankFitter {
+    BankFitter::new(shape, BANK, |bank, dimensions| {
+        let size = [bank.len() / dimensions, dimensions];
+        Ok(vec![HeadTensor::f16("bank", &size, bank)])
+    })
 }
 
 /// The fitted head.

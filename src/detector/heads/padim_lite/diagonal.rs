@@ -2,6 +2,7 @@
 //! diagonal covariance (paper, eqs 2 to 5).
 
 use crate::detector::embedding::Embedding;
+use crate::detector::error::Result;
 use crate::detector::heads::Head;
 use crate::detector::heads::gaussian::GaussianStatistics;
 use crate::detector::model_file::{HeadTensor, TensorReader};
@@ -10,7 +11,10 @@ use crate::detector::model_file::{HeadTensor, TensorReader};
 const REGULARIZATION: f64 = 0.01;
 
 /// Tensors `mean` and `precision` = 1 / (variance + 0.01), both dimensions x positions.
-pub fn fit(statistics: &GaussianStatistics) -> Vec<HeadTensor> {
+///
+/// # Errors
+/// None; the signature is that of every Gaussian head.
+pub fn fit(statistics: &GaussianStatistics) -> Result<Vec<HeadTensor>> {
     let (dimensions, positions) = (statistics.dimensions(), statistics.positions());
     let mut mean = vec![0.0; dimensions * positions];
     let mut precision = vec![0.0; dimensions * positions];
@@ -26,10 +30,10 @@ pub fn fit(statistics: &GaussianStatistics) -> Vec<HeadTensor> {
         }
     }
     let size = [dimensions, positions];
-    vec![
+    Ok(vec![
         HeadTensor::f16("mean", &size, &mean),
         HeadTensor::f16("precision", &size, &precision),
-    ]
+    ])
 }
 
 /// The fitted head.

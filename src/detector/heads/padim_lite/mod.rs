@@ -5,39 +5,18 @@ mod whitened;
 
 pub use whitened::MAP_SIGMA as DEFAULT_MAP_SIGMA;
 
-use super::gaussian::GaussianStatistics;
-use super::{Head, HeadFitter, Preset};
+use super::gaussian::GaussianFitter;
+use super::{Head, Preset};
 use crate::detector::embedding::Embedding;
-use crate::detector::error::Result;
-use crate::detector::model_file::{HeadTensor, TensorReader};
+use crate::detector::model_file::TensorReader;
 
-/// Gathers the statistics of each fold; both presets are fitted from them.
-pub struct Fitter {
-    preset: Preset,
-    folds: Vec<GaussianStatistics>,
-}
-
-impl Fitter {
-    pub fn new(preset: Preset, shape: &Embedding, folds: usize) -> Self {
-        Self {
-            preset,
-            folds: vec![GaussianStatistics::new(shape.dimensions(), shape.positions()); folds],
-        }
-    }
-}
-
-impl HeadFitter for Fitter {
-    fn add(&mut self, fold: usize, embedding: &Embedding) {
-        self.folds[fold].add(embedding);
-    }
-
-    fn fit(&mut self, without: Option<usize>) -> Result<Vec<HeadTensor>> {
-        let statistics = GaussianStatistics::without_fold(&mut self.folds, without)?;
-        match self.preset {
-            Preset::Paper => Ok(diagonal::fit(&statistics)),
-            Preset::Default => whitened::fit(&statistics),
-        }
-    }
+/// A fitter for embeddings like `shape`.
+pub fn fitter(preset: Preset, shape: &Embedding, folds: usize) -> GaussianFitter {
+    let fit = match preset {
+        Preset::Paper => diagonal::fit,
+        Preset::Default => whitened::fit,
+    };
+    GaussianFitter::new(shape, folds, fit)
 }
 
 pub fn load(

@@ -4,7 +4,7 @@ mod residual_bank;
 mod two_stage;
 
 pub use residual_bank::Fitter as DefaultFitter;
-pub use two_stage::Fitter as PaperFitter;
+pub use two_stage::fitter as paper_fitter;
 
 use super::{Head, Preset};
 use crate::detector::embedding::Embedding;

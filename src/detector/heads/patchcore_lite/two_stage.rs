@@ -4,8 +4,8 @@
 
 use crate::detector::embedding::Embedding;
 use crate::detector::error::{Error, Result};
-use crate::detector::heads::memory_bank::{Coreset, GATHERED_BYTES, Patches};
-use crate::detector::heads::{Head, HeadFitter};
+use crate::detector::heads::Head;
+use crate::detector::heads::memory_bank::BankFitter;
 use crate::detector::model_file::{HeadTensor, TensorReader};
 use crate::detector::search::distance::squared_distance;
 use crate::detector::search::product_quantizer::{CENTROIDS, ProductQuantizer};
@@ -46,37 +46,9 @@ fn compress(bank: &[f32], dimensions: usize) -> Result<Vec<HeadTensor>> {
     ])
 }
 
-pub struct Fitter {
-    patches: Patches,
-    coreset: Option<Coreset>,
-}
-
-impl Fitter {
-    pub fn new(shape: &Embedding) -> Self {
-        Self {
-            patches: Patches::new(shape, GATHERED_BYTES),
-            coreset: None,
-        }
-    }
-}
-
-impl HeadFitter for Fitter {
-    fn add(&mut self, fold: usize, embedding: &Embedding) {
-        self.patches.add(fold, embedding);
-    }
-
-    fn fit(&mut self, without: Option<usize>) -> Result<Vec<HeadTensor>> {
-        let patches = &self.patches;
-        let dimensions = patches.dimensions();
-        let coreset = self
-            .coreset
-            .get_or_insert_with(|| Coreset::select(patches, &patches.to_f32(), dimensions, BANK));
-        let bank = coreset.without(without);
-        if bank.is_empty() {
-            return Err(Error::Fit("no patches to fit on".into()));
-        }
-        compress(&bank, dimensions)
-    }
+/// Gathers patches and compresses a coreset of them.
+pub fn fitter(shape: &Embedding) -> BankFitter {
+    BankFitter::new(shape, BANK, compress)
 }
 
 /// The fitted head.
