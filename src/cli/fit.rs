@@ -114,6 +114,16 @@ pub fn fit(
         bar.inc(1);
         Ok(())
     })?;
+    let mut what = "";
+    let fitted = fitter.finish(&mut |now, done, of| {
+        if what != now {
+            bar.reset();
+            bar.set_message(now);
+            bar.set_length(of as u64);
+            what = now;
+        }
+        bar.set_position(done as u64);
+    });
     bar.finish_and_clear();
     if skipped > 0 {
         eprintln!(
@@ -121,5 +131,5 @@ pub fn fit(
             paths.len()
         );
     }
-    Ok(fitter.finish()?)
+    Ok(fitted?)
 }

@@ -5,10 +5,10 @@ use super::backbone::{Backbone, BackboneFile, Normalization};
 use super::calibration::Calibration;
 use super::embedding::Embedding;
 use super::error::{Error, Result};
-use super::heads::{HeadFitter, Recipe};
+use super::heads::{HeadFitter, Progress, Recipe};
 use super::model_file::{FORMAT_VERSION, Metadata, ModelFile, Quantiles, RESIZE, TensorReader};
+use super::samples::{self, Samples};
 use half::f16;
-use half::slice::HalfFloatSliceExt as _;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -16,8 +16,6 @@ use std::time::SystemTime;
 pub const FEWEST_IMAGES: usize = 10;
 /// Every fold's images are scored by a head fitted on the other folds.
 const FOLDS: usize = 5;
-/// Embeddings of at most this many bytes are kept for calibration. Images beyond still count for the head.
-const KEPT_BYTES: usize = 1 << 30;
 /// Height and width of the anomaly map for a square input of 224: half the input, eight times the patch grid.
 const MAP_SCALE: usize = 2;
 
@@ -47,7 +45,7 @@ pub struct Fitter<'a> {
     backbone: Backbone,
     embedding: Embedding,
     head: Box<dyn HeadFitter>,
-    kept: Vec<Vec<f16>>,
+    samples: Samples,
     images: usize,
 }
 
@@ -73,15 +71,15 @@ impl<'a> Fitter<'a> {
             options.library,
         )?;
         let embedding = options.recipe.embedding(backbone.shapes());
-        let head = options.recipe.fitter(&embedding, FOLDS);
+        let head = options.recipe.fitter(&embedding)?;
         Ok(Self {
             options,
             backbone_name: file.name(),
             backbone_sha256: file.sha256,
             backbone,
+            samples: Samples::new(&embedding, samples::BYTES),
             embedding,
             head,
-            kept: Vec::new(),
             images: 0,
         })
     }
@@ -101,29 +99,29 @@ impl<'a> Fitter<'a> {
         if embedding.values().iter().any(|value| !value.is_finite()) {
             return Err(Error::Inference("a feature is not a finite number".into()));
         }
-        self.head.add(self.images % FOLDS, embedding);
-        let size = size_of_val(embedding.values()) / 2;
-        if (self.kept.len() + 1) * size <= KEPT_BYTES && self.kept.len() == self.images {
-            let mut kept = vec![f16::ZERO; embedding.values().len()];
-            kept.convert_from_f32_slice(embedding.values());
-            self.kept.push(kept);
+        // What is taken out of the statistics for a fold has to be exactly what went in.
+        for value in embedding.values_mut() {
+            *value = f16::from_f32(*value).to_f32();
         }
+        self.head.add(embedding);
+        self.samples.add(self.images % FOLDS, embedding);
         self.images += 1;
         Ok(())
     }
 
-    /// Fits the head on all images and sets the threshold. Gives the backbone back for use with the model.
+    /// Fits the head on all images and sets the threshold, from at most [`samples::BYTES`] of them where they are very many. Gives the
+    /// backbone back for use with the model.
     ///
     /// # Errors
     /// [`Error::Fit`] for too few images, or a false reject rate that they do not support.
-    pub fn finish(mut self) -> Result<(ModelFile, Backbone)> {
+    pub fn finish(mut self, progress: Progress<'_>) -> Result<(ModelFile, Backbone)> {
         if self.images < FEWEST_IMAGES {
             return Err(Error::Fit(format!(
                 "{} usable good images; fitting needs at least {FEWEST_IMAGES}, and a few hundred for a good threshold",
                 self.images
             )));
         }
-        let tensors = self.head.fit(None)?;
+        let tensors = self.head.fit(&self.samples, None, progress)?;
         let map_sigma = self.options.recipe.map_sigma();
         let map_size = self
             .options
@@ -131,18 +129,27 @@ impl<'a> Fitter<'a> {
             .map(|side| (side / MAP_SCALE).max(1));
         let mut map = AnomalyMap::new(self.embedding.grid(), (map_size[0], map_size[1]), map_sigma);
         let mut patch_scores = vec![0.0; self.embedding.positions()];
-        let mut scores = vec![0.0; self.kept.len()];
+        let mut scores = vec![0.0; self.samples.images()];
         for fold in 0..FOLDS {
             // Scored as they would be after storing, so that the threshold holds for what runs.
-            let tensors = self.head.fit(Some(fold))?;
+            progress("setting the threshold", fold, FOLDS);
+            let tensors = self
+                .head
+                .fit(&self.samples, Some(fold), &mut |_, _, _| ())?;
             let reader = TensorReader::new(&tensors);
             let mut head = self
                 .options
                 .recipe
                 .load(&self.embedding, &reader)
                 .map_err(Error::Fit)?;
-            for index in (fold..self.kept.len()).step_by(FOLDS) {
-                self.kept[index].convert_to_f32_slice(self.embedding.values_mut());
+            for (index, _) in self
+                .samples
+                .folds()
+                .iter()
+                .enumerate()
+                .filter(|(_, of)| **of == fold)
+            {
+                self.samples.restore(index, &mut self.embedding);
                 head.score(&self.embedding, &mut patch_scores);
                 scores[index] = map.update(&patch_scores) * head.image_weight();
             }

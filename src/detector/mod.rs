@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod model_file;
 mod onnx;
 pub mod runtime;
+mod samples;
 mod search;
 
 pub use anomaly_map::Region;

@@ -1,9 +1,10 @@
 //! Per-position mean and covariance of the embedding, accumulated in one pass and mergeable: what every Gaussian head is fitted from.
 
-use super::HeadFitter;
+use super::{HeadFitter, Progress};
 use crate::detector::embedding::Embedding;
 use crate::detector::error::{Error, Result};
 use crate::detector::model_file::HeadTensor;
+use crate::detector::samples::Samples;
 use faer::Mat;
 use rayon::prelude::*;
 
@@ -22,7 +23,11 @@ pub fn triangle(dimensions: usize) -> usize {
     dimensions * (dimensions + 1) / 2
 }
 
-/// Running statistics of all positions (Chan, Golub, LeVeque 1979: pairwise update of mean and scatter).
+/// Statistics larger than this are refused: fitting holds two copies of them.
+const LARGEST: usize = 4 << 30;
+
+/// Running statistics of all positions: a batch of images is taken in, or taken out again, by the pairwise update of mean and scatter
+/// (Chan, Golub, LeVeque 1979).
 ///
 /// The result depends on the order of the images only, not on the number of threads.
 #[derive(Debug, Clone)]
@@ -36,22 +41,55 @@ pub struct GaussianStatistics {
 }
 
 impl GaussianStatistics {
-    pub fn new(dimensions: usize, positions: usize) -> Self {
+    /// None yet, of embeddings like `shape`.
+    ///
+    /// # Errors
+    /// [`Error::Fit`] where they would take more than [`LARGEST`] bytes.
+    pub fn new(shape: &Embedding) -> Result<Self> {
+        let (dimensions, positions) = (shape.dimensions(), shape.positions());
+        let bytes = positions * triangle(dimensions) * size_of::<f32>();
+        if bytes > LARGEST {
+            return Err(Error::Fit(format!(
+                "the covariances of {positions} patches in {dimensions} dimensions take {:.1} GB; choose fewer with --dimensions ({} or less), smaller --taps or a smaller --size",
+                bytes as f64 * 1e-9,
+                (2.0 * LARGEST as f64 / (positions * size_of::<f32>()) as f64).sqrt() as usize / 10
+                    * 10
+            )));
+        }
         let position = Position {
             mean: vec![0.0; dimensions],
             scatter: vec![0.0; triangle(dimensions)],
         };
-        Self {
+        Ok(Self {
             dimensions,
             count: 0,
             positions: vec![position; positions],
             pending: vec![0.0; positions * BATCH * dimensions],
             pending_count: 0,
-        }
+        })
     }
 
     /// Adds one image.
     pub fn add(&mut self, embedding: &Embedding) {
+        self.push(embedding);
+        if self.pending_count == BATCH {
+            self.take_in();
+        }
+    }
+
+    /// Takes the pending images into the statistics. To be called before reading.
+    pub fn take_in(&mut self) {
+        let count = self.count + self.pending_count;
+        self.update(count, 1.0);
+    }
+
+    /// Takes the pending images, which are part of the statistics, out of them.
+    fn take_out(&mut self) {
+        let count = self.count - self.pending_count;
+        self.update(count, -1.0);
+    }
+
+    fn push(&mut self, embedding: &Embedding) {
         let positions = embedding.positions();
         for (dimension, row) in embedding.values().chunks_exact(positions).enumerate() {
             for (position, &value) in row.iter().enumerate() {
@@ -60,18 +98,18 @@ impl GaussianStatistics {
             }
         }
         self.pending_count += 1;
-        if self.pending_count == BATCH {
-            self.flush();
-        }
     }
 
-    /// Takes the pending images into the statistics. To be called before reading or merging.
-    pub fn flush(&mut self) {
+    /// With n images before, b pending, s = 1 to add and -1 to remove them, and m their mean:
+    /// mean += s b/(n + s b) (m - mean); scatter += s (sum of (x - m)(x - m)ᵀ + n b/(n + s b) (m - mean)(m - mean)ᵀ).
+    fn update(&mut self, after: usize, sign: f64) {
         let (dimensions, before, new) = (self.dimensions, self.count as f64, self.pending_count);
         if new == 0 {
             return;
         }
-        let after = before + new as f64;
+        let batch_count = new as f64;
+        // Nothing is left after the last image is taken out; the statistics are not read then.
+        let left = (after as f64).max(1.0);
         self.positions
             .par_iter_mut()
             .zip(self.pending.par_chunks_exact_mut(BATCH * dimensions))
@@ -85,80 +123,55 @@ impl GaussianStatistics {
                 }
                 for row in batch.chunks_exact_mut(dimensions) {
                     for (value, &sum) in row.iter_mut().zip(&delta) {
-                        *value = (f64::from(*value) - sum / new as f64) as f32;
+                        *value = (f64::from(*value) - sum / batch_count) as f32;
                     }
                 }
                 for (sum, mean) in delta.iter_mut().zip(&mut position.mean) {
-                    let difference = *sum / new as f64 - *mean;
-                    *mean += difference * new as f64 / after;
+                    let difference = *sum / batch_count - *mean;
+                    *mean += sign * difference * batch_count / left;
                     *sum = difference;
                 }
                 for row in batch.chunks_exact(dimensions) {
-                    add_outer_product(&mut position.scatter, row, 1.0);
+                    add_outer_product(&mut position.scatter, row, sign as f32);
                 }
                 let delta: Vec<f32> = delta.iter().map(|&value| value as f32).collect();
                 add_outer_product(
                     &mut position.scatter,
                     &delta,
-                    (before * new as f64 / after) as f32,
+                    (sign * before * batch_count / left) as f32,
                 );
             });
-        self.count += new;
+        self.count = after;
         self.pending_count = 0;
     }
 
-    /// Adds the images of `other`; both flushed.
-    pub fn merge(&mut self, other: &Self) {
-        debug_assert!(self.pending_count == 0 && other.pending_count == 0);
-        if other.count == 0 {
-            return;
-        }
-        let (before, new) = (self.count as f64, other.count as f64);
-        let after = before + new;
-        self.positions
-            .par_iter_mut()
-            .zip(&other.positions)
-            .for_each(|(position, other)| {
-                let delta: Vec<f32> = position
-                    .mean
-                    .iter()
-                    .zip(&other.mean)
-                    .map(|(a, b)| (b - a) as f32)
-                    .collect();
-                for (mean, other) in position.mean.iter_mut().zip(&other.mean) {
-                    *mean += (other - *mean) * new / after;
-                }
-                for (scatter, other) in position.scatter.iter_mut().zip(&other.scatter) {
-                    *scatter += other;
-                }
-                add_outer_product(&mut position.scatter, &delta, (before * new / after) as f32);
-            });
-        self.count += other.count;
-    }
-
-    /// The statistics of all folds but one.
+    /// A copy from which the images of one fold of `samples` are taken out; `scratch` is an embedding to work in.
     ///
     /// # Errors
-    /// [`Error::Fit`] where these are fewer than the two images that a variance needs.
-    pub fn without_fold(folds: &mut [Self], without: Option<usize>) -> Result<Self> {
-        folds.iter_mut().for_each(Self::flush);
-        let mut parts = folds
-            .iter()
-            .enumerate()
-            .filter(|(fold, _)| Some(*fold) != without)
-            .map(|(_, part)| part);
-        let mut statistics = parts
-            .next()
-            .cloned()
-            .ok_or_else(|| Error::Fit("no images to fit on".into()))?;
-        for part in parts {
-            statistics.merge(part);
+    /// [`Error::Fit`] where what is left are fewer than the two images that a variance needs.
+    pub fn without(
+        &mut self,
+        samples: &Samples,
+        fold: Option<usize>,
+        scratch: &mut Embedding,
+    ) -> Result<Self> {
+        self.take_in();
+        let mut rest = self.clone();
+        for (image, &of) in samples.folds().iter().enumerate() {
+            if Some(of) == fold {
+                samples.restore(image, scratch);
+                rest.push(scratch);
+                if rest.pending_count == BATCH {
+                    rest.take_out();
+                }
+            }
         }
-        match statistics.count() {
+        rest.take_out();
+        match rest.count {
             count @ 0..2 => Err(Error::Fit(format!(
                 "{count} good images are too few for a variance"
             ))),
-            _ => Ok(statistics),
+            _ => Ok(rest),
         }
     }
 
@@ -207,29 +220,41 @@ impl GaussianStatistics {
 /// Makes the tensors of a head from the statistics of good images.
 type Fit = fn(&GaussianStatistics) -> Result<Vec<HeadTensor>>;
 
-/// Gathers the statistics of each fold, from which any Gaussian head is fitted with or without one of them.
+/// Gathers the statistics that any Gaussian head is fitted from.
 pub struct GaussianFitter {
-    folds: Vec<GaussianStatistics>,
+    statistics: GaussianStatistics,
+    scratch: Embedding,
     fit: Fit,
 }
 
 impl GaussianFitter {
-    pub fn new(shape: &Embedding, folds: usize, fit: Fit) -> Self {
-        let empty = GaussianStatistics::new(shape.dimensions(), shape.positions());
-        Self {
-            folds: vec![empty; folds],
+    /// # Errors
+    /// [`Error::Fit`] as [`GaussianStatistics::new`].
+    pub fn new(shape: &Embedding, fit: Fit) -> Result<Self> {
+        Ok(Self {
+            statistics: GaussianStatistics::new(shape)?,
+            scratch: shape.clone(),
             fit,
-        }
+        })
     }
 }
 
 impl HeadFitter for GaussianFitter {
-    fn add(&mut self, fold: usize, embedding: &Embedding) {
-        self.folds[fold].add(embedding);
+    fn add(&mut self, embedding: &Embedding) {
+        self.statistics.add(embedding);
     }
 
-    fn fit(&mut self, without: Option<usize>) -> Result<Vec<HeadTensor>> {
-        (self.fit)(&GaussianStatistics::without_fold(&mut self.folds, without)?)
+    fn fit(
+        &mut self,
+        samples: &Samples,
+        without: Option<usize>,
+        _: Progress<'_>,
+    ) -> Result<Vec<HeadTensor>> {
+        (self.fit)(
+            &self
+                .statistics
+                .without(samples, without, &mut self.scratch)?,
+        )
     }
 }
 
@@ -265,6 +290,7 @@ fn add_outer_product(scatter: &mut [f32], v: &[f32], weight: f32) {
 mod tests {
     use super::*;
     use crate::detector::embedding::Pooling;
+    use half::f16;
     use proptest::prelude::*;
 
     fn embedding(values: &[f32], dimensions: usize) -> Embedding {
@@ -275,21 +301,23 @@ mod tests {
     }
 
     proptest! {
-        /// Streaming in any number of images and merging in any split gives the two-pass mean and covariance.
+        /// Taking in any number of images and taking some of them out again gives the two-pass mean and covariance of the rest.
         #[test]
-        fn equals_the_two_pass_definition(images in prop::collection::vec(prop::collection::vec(-50.0f32..50.0, 6), 2..60), split in 0usize..60, offset in -100.0f32..100.0) {
+        fn equals_the_two_pass_definition(images in prop::collection::vec(prop::collection::vec(-50.0f32..50.0, 6), 4..60), removed in 2usize..60, offset in -100.0f32..100.0) {
             let (dimensions, positions) = (3, 2);
-            let split = split.min(images.len());
-            let mut parts = [GaussianStatistics::new(dimensions, positions), GaussianStatistics::new(dimensions, positions)];
-            let shifted: Vec<Vec<f32>> = images.iter().map(|image| image.iter().map(|value| value + offset).collect()).collect();
+            let shifted: Vec<Vec<f32>> = images.iter().map(|image| image.iter().map(|value| f16::from_f32(value + offset).to_f32()).collect()).collect();
+            let mut scratch = embedding(&shifted[0], dimensions);
+            let mut statistics = GaussianStatistics::new(&scratch).unwrap();
+            let mut samples = Samples::new(&scratch, 1 << 20);
             for (index, image) in shifted.iter().enumerate() {
-                parts[usize::from(index >= split)].add(&embedding(image, dimensions));
+                let embedding = embedding(image, dimensions);
+                statistics.add(&embedding);
+                samples.add(usize::from(index >= removed), &embedding);
             }
-            let [mut all, mut other] = parts;
-            all.flush();
-            other.flush();
-            all.merge(&other);
-            prop_assert_eq!(all.count(), images.len());
+            let (without, shifted) = if removed % 2 == 0 { (None, &shifted[..]) } else { (Some(1), &shifted[..removed.min(shifted.len())]) };
+            let all = statistics.without(&samples, without, &mut scratch).unwrap();
+            prop_assert_eq!(all.count(), shifted.len());
+            let images = shifted;
             for position in 0..positions {
                 let value = |image: &[f32], dimension: usize| f64::from(image[dimension * positions + position]);
                 let mean: Vec<f64> = (0..dimensions).map(|d| shifted.iter().map(|image| value(image, d)).sum::<f64>() / images.len() as f64).collect();

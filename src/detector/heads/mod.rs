@@ -12,6 +12,7 @@ use super::backbone::TapShape;
 use super::embedding::{Embedding, Pooling};
 use super::error::Result;
 use super::model_file::{HeadTensor, TensorReader};
+use super::samples::Samples;
 use serde::{Deserialize, Serialize};
 
 /// What is fitted.
@@ -99,17 +100,20 @@ impl Recipe {
         }
     }
 
-    /// A fitter for embeddings like `shape`, with this many folds.
-    pub fn fitter(self, shape: &Embedding, folds: usize) -> Box<dyn HeadFitter> {
-        match self.method {
-            Method::PadimLite => Box::new(padim_lite::fitter(self.preset, shape, folds)),
+    /// A fitter for embeddings like `shape`.
+    ///
+    /// # Errors
+    /// [`Error::Fit`](super::error::Error::Fit) where the statistics of such embeddings would not fit into memory.
+    pub fn fitter(self, shape: &Embedding) -> Result<Box<dyn HeadFitter>> {
+        Ok(match self.method {
+            Method::PadimLite => Box::new(padim_lite::fitter(self.preset, shape)?),
             Method::PatchcoreLite => match self.preset {
-                Preset::Paper => Box::new(patchcore_lite::paper_fitter(shape)),
-                Preset::Default => Box::new(patchcore_lite::DefaultFitter::new(shape, folds)),
+                Preset::Paper => Box::new(patchcore_lite::paper_fitter()),
+                Preset::Default => Box::new(patchcore_lite::DefaultFitter::new(shape)?),
             },
-            Method::Padim => Box::new(gaussian::GaussianFitter::new(shape, folds, padim::fit)),
-            Method::Patchcore => Box::new(patchcore::fitter(shape)),
-        }
+            Method::Padim => Box::new(gaussian::GaussianFitter::new(shape, padim::fit)?),
+            Method::Patchcore => Box::new(patchcore::fitter()),
+        })
     }
 
     /// A head from a model file's tensors.
@@ -142,14 +146,23 @@ pub trait Head: Send {
     }
 }
 
-/// Gathers good images, then makes heads from them; several times, since the threshold comes from images that a head has not seen.
-pub trait HeadFitter: Send {
-    /// Takes in one good image as a member of `fold` (0..folds).
-    fn add(&mut self, fold: usize, embedding: &Embedding);
+/// Is told what is being done, how much of it is done, and of how much.
+pub type Progress<'a> = &'a mut dyn FnMut(&'static str, usize, usize);
 
-    /// The tensors of a head from all images, or from all but one fold, for [`Recipe::load`].
+/// Takes in good images, then makes heads from them; several times, since the threshold comes from images that a head has not seen.
+pub trait HeadFitter: Send {
+    /// Takes in one good image.
+    fn add(&mut self, embedding: &Embedding);
+
+    /// The tensors of a head, for [`Recipe::load`]: from all images added, or such that no image of one fold of `samples` has a share
+    /// in it. `samples` are images added, all of them or a random part.
     ///
     /// # Errors
     /// Too few images, or numbers that do not allow it (not finite, no variance at all).
-    fn fit(&mut self, without: Option<usize>) -> Result<Vec<HeadTensor>>;
+    fn fit(
+        &mut self,
+        samples: &Samples,
+        without: Option<usize>,
+        progress: Progress<'_>,
+    ) -> Result<Vec<HeadTensor>>;
 }

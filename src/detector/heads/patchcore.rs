@@ -11,9 +11,9 @@ const BANK: usize = 10_000;
 /// Neighbours that re-weight the image score (PatchCore, eq. 7: b).
 const NEIGHBOURS: usize = 9;
 
-/// Gathers patches and keeps a coreset of them, in the tensor `bank` (K x dimensions, 16-bit floats).
-pub fn fitter(shape: &Embedding) -> BankFitter {
-    BankFitter::new(shape, BANK, |bank, dimensions| {
+/// Keeps a coreset of all patches, in the tensor `bank` (K x dimensions, 16-bit floats).
+pub fn fitter() -> BankFitter {
+    BankFitter::new(BANK, |bank, dimensions| {
         let size = [bank.len() / dimensions, dimensions];
         Ok(vec![HeadTensor::f16("bank", &size, bank)])
     })

@@ -4,25 +4,32 @@ use rayon::prelude::*;
 
 /// Vectors a thread takes at a time; fixed, so that the result does not depend on the number of threads.
 const CHUNK: usize = 4096;
+/// Vectors picked between two reports of progress.
+const PROGRESS: usize = 50;
 
 /// Picks `count` of the vectors (rows x `dimensions`): each next one is the one farthest from those picked so far. Starts with the one
 /// farthest from the mean. Returns their indices in the order picked; all of them where there are no more than `count`.
 ///
 /// Distances are taken between vectors rounded to 8 bits with one common scale: the selection is a heuristic, and a quarter of the
-/// memory is several times the speed.
-pub fn greedy_k_center(vectors: &[f32], dimensions: usize, count: usize) -> Vec<usize> {
+/// memory is several times the speed. `progress` is told now and then how many are picked.
+pub fn greedy_k_center<T: Copy + Into<f32> + Sync>(
+    vectors: &[T],
+    dimensions: usize,
+    count: usize,
+    mut progress: impl FnMut(usize),
+) -> Vec<usize> {
     let rows = vectors.len() / dimensions.max(1);
     if rows <= count {
         return (0..rows).collect();
     }
     let largest = vectors
         .par_iter()
-        .map(|value| value.abs())
+        .map(|&value| value.into().abs())
         .reduce(|| 0.0, f32::max)
         .max(f32::MIN_POSITIVE);
     let codes: Vec<i8> = vectors
         .par_iter()
-        .map(|value| (value * (127.0 / largest)).round() as i8)
+        .map(|&value| (value.into() * (127.0 / largest)).round() as i8)
         .collect();
     let norms: Vec<i32> = codes
         .par_chunks_exact(dimensions)
@@ -47,6 +54,9 @@ pub fn greedy_k_center(vectors: &[f32], dimensions: usize, count: usize) -> Vec<
     let mut picked = Vec::with_capacity(count);
     while picked.len() < count {
         picked.push(next);
+        if picked.len() % PROGRESS == 0 {
+            progress(picked.len());
+        }
         let centre = codes[next * dimensions..][..dimensions].to_vec();
         next = update(&codes, &norms, &centre, &mut distances);
     }
@@ -159,13 +169,13 @@ mod tests {
                 .build()
                 .unwrap();
             assert_eq!(
-                pool.install(|| greedy_k_center(&vectors, dimensions, count)),
+                pool.install(|| greedy_k_center(&vectors, dimensions, count, |_| ())),
                 expected,
                 "{threads} threads"
             );
         }
         assert_eq!(
-            greedy_k_center(&vectors[..3 * dimensions], dimensions, 10),
+            greedy_k_center(&vectors[..3 * dimensions], dimensions, 10, |_| ()),
             [0, 1, 2]
         );
     }

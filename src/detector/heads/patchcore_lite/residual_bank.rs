@@ -7,10 +7,10 @@
 use crate::detector::embedding::Embedding;
 use crate::detector::error::Result;
 use crate::detector::heads::gaussian::GaussianStatistics;
-use crate::detector::heads::memory_bank::{GATHERED_BYTES, Patches};
 use crate::detector::heads::whitening::{self, Shape, Whitening};
-use crate::detector::heads::{Head, HeadFitter};
+use crate::detector::heads::{Head, HeadFitter, Progress};
 use crate::detector::model_file::{HeadTensor, TensorReader};
+use crate::detector::samples::Samples;
 use crate::detector::search::coreset::greedy_k_center;
 use crate::detector::search::distance::{Bank, LANES};
 
@@ -31,35 +31,41 @@ fn shrinkage(images: usize) -> f64 {
 }
 
 pub struct Fitter {
-    folds: Vec<GaussianStatistics>,
-    patches: Patches,
+    statistics: GaussianStatistics,
     embedding: Embedding,
 }
 
 impl Fitter {
-    pub fn new(shape: &Embedding, folds: usize) -> Self {
-        Self {
-            folds: vec![GaussianStatistics::new(shape.dimensions(), shape.positions()); folds],
-            patches: Patches::new(shape, GATHERED_BYTES),
+    /// # Errors
+    /// [`Error::Fit`](crate::detector::error::Error::Fit) as [`GaussianStatistics::new`].
+    pub fn new(shape: &Embedding) -> Result<Self> {
+        Ok(Self {
+            statistics: GaussianStatistics::new(shape)?,
             embedding: shape.clone(),
-        }
+        })
     }
 }
 
 impl HeadFitter for Fitter {
-    fn add(&mut self, fold: usize, embedding: &Embedding) {
-        self.folds[fold].add(embedding);
-        self.patches.add(fold, embedding);
+    fn add(&mut self, embedding: &Embedding) {
+        self.statistics.add(embedding);
     }
 
-    fn fit(&mut self, without: Option<usize>) -> Result<Vec<HeadTensor>> {
-        let statistics = GaussianStatistics::without_fold(&mut self.folds, without)?;
+    fn fit(
+        &mut self,
+        samples: &Samples,
+        without: Option<usize>,
+        progress: Progress<'_>,
+    ) -> Result<Vec<HeadTensor>> {
+        let statistics = self
+            .statistics
+            .without(samples, without, &mut self.embedding)?;
         let mut tensors = whitening::fit(&statistics, SHAPE, shrinkage(statistics.count()))?;
         let reader = TensorReader::new(&tensors);
         let mut whitening = Whitening::load(SHAPE, &self.embedding, &reader)
             .map_err(crate::detector::error::Error::Fit)?;
-        let images: Vec<usize> = (0..self.patches.images())
-            .filter(|&image| Some(self.patches.fold_of_image(image)) != without)
+        let images: Vec<usize> = (0..samples.images())
+            .filter(|&image| Some(samples.folds()[image]) != without)
             .collect();
         let positions = self.embedding.positions();
         let (all, reduced) = (images.len() * positions, whitening.reduced());
@@ -68,7 +74,7 @@ impl HeadFitter for Fitter {
             .peekable();
         let mut candidates = Vec::with_capacity(all.min(CANDIDATES) * reduced);
         for (number, &image) in images.iter().enumerate() {
-            self.patches.restore(image, &mut self.embedding);
+            samples.restore(image, &mut self.embedding);
             for block in 0..positions.div_ceil(LANES) {
                 let first = number * positions + block * LANES;
                 let end = first + LANES.min(positions - block * LANES);
@@ -78,10 +84,12 @@ impl HeadFitter for Fitter {
                 }
             }
         }
-        let bank: Vec<f32> = greedy_k_center(&candidates, reduced, BANK)
-            .iter()
-            .flat_map(|&index| candidates[index * reduced..][..reduced].iter().copied())
-            .collect();
+        let bank: Vec<f32> = greedy_k_center(&candidates, reduced, BANK, |done| {
+            progress("selecting patches", done, BANK);
+        })
+        .iter()
+        .flat_map(|&index| candidates[index * reduced..][..reduced].iter().copied())
+        .collect();
         let largest = bank
             .iter()
             .fold(0.0f32, |largest, value| largest.max(value.abs()));

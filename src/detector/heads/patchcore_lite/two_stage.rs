@@ -46,9 +46,9 @@ fn compress(bank: &[f32], dimensions: usize) -> Result<Vec<HeadTensor>> {
     ])
 }
 
-/// Gathers patches and compresses a coreset of them.
-pub fn fitter(shape: &Embedding) -> BankFitter {
-    BankFitter::new(shape, BANK, compress)
+/// Compresses a coreset of all patches.
+pub fn fitter() -> BankFitter {
+    BankFitter::new(BANK, compress)
 }
 
 /// The fitted head.

@@ -1,0 +1,147 @@
+//! Embeddings of good images held while fitting, in bounded memory: what a memory bank is chosen from and the threshold is set on.
+
+use super::embedding::Embedding;
+use half::f16;
+
+/// Bytes of embeddings that are held. Of more images than fit, a uniform random sample is kept (reservoir sampling, Vitter 1985).
+pub const BYTES: usize = 1 << 30;
+
+/// Embeddings as 16-bit floats, patch by patch, each image with the fold that it belongs to.
+pub struct Samples {
+    dimensions: usize,
+    positions: usize,
+    capacity: usize,
+    /// images x positions x dimensions
+    values: Vec<f16>,
+    folds: Vec<usize>,
+    seen: usize,
+    random: u64,
+}
+
+impl Samples {
+    /// None yet, of embeddings like `shape`; at most `bytes` of them, but one at least.
+    pub fn new(shape: &Embedding, bytes: usize) -> Self {
+        let image = shape.values().len() * size_of::<f16>();
+        Self {
+            dimensions: shape.dimensions(),
+            positions: shape.positions(),
+            capacity: (bytes / image.max(1)).max(1),
+            values: Vec::new(),
+            folds: Vec::new(),
+            seen: 0,
+            random: 0,
+        }
+    }
+
+    /// Takes in one image, or leaves it out where the sample says so.
+    pub fn add(&mut self, fold: usize, embedding: &Embedding) {
+        self.seen += 1;
+        let image = self.positions * self.dimensions;
+        let slot = if self.folds.len() < self.capacity {
+            self.values.resize(self.values.len() + image, f16::ZERO);
+            self.folds.push(fold);
+            self.folds.len() - 1
+        } else {
+            let slot = (self.random() % self.seen as u64) as usize;
+            if slot >= self.capacity {
+                return;
+            }
+            self.folds[slot] = fold;
+            slot
+        };
+        let target = &mut self.values[slot * image..][..image];
+        for (dimension, row) in embedding.values().chunks_exact(self.positions).enumerate() {
+            for (position, &value) in row.iter().enumerate() {
+                target[position * self.dimensions + dimension] = f16::from_f32(value);
+            }
+        }
+    }
+
+    /// SplitMix64.
+    fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut bits = self.random;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        bits ^ (bits >> 31)
+    }
+
+    /// Number of images held.
+    pub fn images(&self) -> usize {
+        self.folds.len()
+    }
+
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    /// The fold of each image held.
+    pub fn folds(&self) -> &[usize] {
+        &self.folds
+    }
+
+    /// The fold of the image that a patch comes from.
+    pub fn fold_of_patch(&self, patch: usize) -> usize {
+        self.folds[patch / self.positions]
+    }
+
+    /// All patches, (images x positions) x dimensions.
+    pub fn patches(&self) -> &[f16] {
+        &self.values
+    }
+
+    /// One patch.
+    pub fn patch(&self, index: usize) -> &[f16] {
+        &self.values[index * self.dimensions..][..self.dimensions]
+    }
+
+    /// Brings the embedding of a held image back.
+    pub fn restore(&self, image: usize, embedding: &mut Embedding) {
+        let (dimensions, positions) = (self.dimensions, self.positions);
+        let values = &self.values[image * positions * dimensions..][..positions * dimensions];
+        for (dimension, row) in embedding
+            .values_mut()
+            .chunks_exact_mut(positions)
+            .enumerate()
+        {
+            for (position, value) in row.iter_mut().enumerate() {
+                *value = values[position * dimensions + dimension].to_f32();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detector::embedding::Pooling;
+
+    /// Every image has the same chance to be among those held, and is given back as it came, with its fold.
+    #[test]
+    fn more_images_than_fit_leave_a_uniform_sample() {
+        let mut embedding = Embedding::new(&[[2, 1, 3]], Pooling::None);
+        let (capacity, images) = (500, 5000);
+        let mut samples = Samples::new(&embedding, capacity * 6 * size_of::<f16>());
+        for image in 0..images {
+            embedding.values_mut().fill(image as f32 / 8.0);
+            embedding.values_mut()[4] = 1.0;
+            samples.add(image % 5, &embedding);
+        }
+        assert_eq!(samples.images(), capacity);
+        assert_eq!(samples.patches().len(), capacity * 6);
+        let mut late = 0;
+        for sample in 0..capacity {
+            samples.restore(sample, &mut embedding);
+            let image = (embedding.values()[0] * 8.0) as usize;
+            // 16-bit floats hold 11 bits: images up to 2048 exactly.
+            if image < 2048 {
+                assert_eq!(samples.folds()[sample], image % 5);
+                assert_eq!(samples.fold_of_patch(sample * 3 + 2), image % 5);
+            }
+            assert_eq!(embedding.values()[4], 1.0);
+            late += usize::from(image >= images / 2);
+        }
+        // Binomial with n = 500 and p = 1/2: five standard deviations are 56.
+        assert!(late.abs_diff(capacity / 2) < 56, "{late} of the later half");
+    }
+}
