@@ -8,6 +8,7 @@ mod images;
 mod info;
 mod report;
 mod score;
+mod sweep;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -31,6 +32,8 @@ enum Command {
     Eval(eval::Arguments),
     /// Score images
     Score(score::Arguments),
+    /// Measure what the constants of PatchCore-Lite cost and bring: each over a list, the others as in the paper
+    Sweep(sweep::Arguments),
     /// Show what is in a model file
     Info(info::Arguments),
 }
@@ -55,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Fit(arguments) => fit::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
+        Command::Sweep(arguments) => sweep::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),
     };
     match result {

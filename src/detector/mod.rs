@@ -5,7 +5,7 @@
 pub mod anomaly_map;
 pub mod backbone;
 pub mod calibration;
-mod embedding;
+pub(crate) mod embedding;
 pub mod error;
 mod fit;
 pub mod heads;
@@ -13,8 +13,8 @@ pub mod metrics;
 pub mod model_file;
 mod onnx;
 pub mod runtime;
-mod samples;
-mod search;
+pub(crate) mod samples;
+pub(crate) mod search;
 
 pub use anomaly_map::Region;
 pub use error::{Error, Result};

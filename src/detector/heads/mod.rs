@@ -1,11 +1,11 @@
 //! The heads: what turns patch embeddings into patch scores. One file per head behind two traits, one to fit it and one to use it.
 
 mod gaussian;
-mod memory_bank;
+pub(crate) mod memory_bank;
 mod padim;
 mod padim_lite;
 mod patchcore;
-mod patchcore_lite;
+pub(crate) mod patchcore_lite;
 mod whitening;
 
 use super::backbone::TapShape;

@@ -3,3 +3,4 @@
 pub mod coreset;
 pub mod distance;
 pub mod product_quantizer;
+pub mod two_stage;

@@ -1,11 +1,9 @@
 //! Product quantisation (Jégou, Douze, Schmid 2011): a vector is cut into `m` subvectors, and each is stored as the number of its
-//! nearest of 256 centroids.
+//! nearest of 2^b centroids.
 
 use super::distance::squared_distance;
 use rayon::prelude::*;
 
-/// Centroids per subspace (b = 8 bits).
-pub const CENTROIDS: usize = 256;
 /// Rounds of Lloyd's algorithm; further ones change the error by less than a thousandth.
 const ROUNDS: usize = 25;
 /// Vectors per centroid that k-means looks at, as in faiss.
@@ -17,16 +15,17 @@ pub struct ProductQuantizer {
     subspaces: usize,
     /// Length of a subvector.
     length: usize,
-    /// subspaces x CENTROIDS x length
+    /// subspaces x centroids x length
     centroids: Vec<f32>,
 }
 
 impl ProductQuantizer {
-    /// Fits codebooks to vectors (rows x `dimensions`, divisible by `subspaces`): k-means in each subspace, from k-means++ seeds.
-    pub fn fit(vectors: &[f32], dimensions: usize, subspaces: usize, seed: u64) -> Self {
-        let length = dimensions / subspaces;
+    /// Fits codebooks of 2^`bits` (1 to 8) to vectors (rows x `dimensions`, divisible by `subspaces`): k-means in each subspace, from
+    /// k-means++ seeds.
+    pub fn fit(vectors: &[f32], dimensions: usize, subspaces: usize, bits: u32, seed: u64) -> Self {
+        let (length, count) = (dimensions / subspaces, 1 << bits);
         let rows = vectors.len() / dimensions;
-        let step = rows.div_ceil(SAMPLES_PER_CENTROID * CENTROIDS).max(1);
+        let step = rows.div_ceil(SAMPLES_PER_CENTROID * count).max(1);
         let centroids = (0..subspaces)
             .into_par_iter()
             .flat_map(|subspace| {
@@ -35,7 +34,7 @@ impl ProductQuantizer {
                     .step_by(step)
                     .flat_map(|v| v[subspace * length..][..length].iter().copied())
                     .collect();
-                k_means(&part, length, seed.wrapping_add(subspace as u64))
+                k_means(&part, length, count, seed.wrapping_add(subspace as u64))
             })
             .collect();
         Self {
@@ -45,7 +44,7 @@ impl ProductQuantizer {
         }
     }
 
-    /// From stored centroids (subspaces x [`CENTROIDS`] x length).
+    /// From stored centroids (subspaces x centroids x length).
     pub fn from_centroids(centroids: Vec<f32>, subspaces: usize, length: usize) -> Self {
         Self {
             subspaces,
@@ -58,27 +57,43 @@ impl ProductQuantizer {
         self.subspaces * self.length
     }
 
+    /// m
+    pub fn subspaces(&self) -> usize {
+        self.subspaces
+    }
+
+    /// Centroids per subspace.
+    pub fn count(&self) -> usize {
+        self.centroids.len() / self.dimensions()
+    }
+
     pub fn centroids(&self) -> &[f32] {
         &self.centroids
     }
 
-    /// The [`CENTROIDS`] centroids of one subspace.
-    pub fn codebook(&self, subspace: usize) -> &[f32] {
-        &self.centroids[subspace * CENTROIDS * self.length..][..CENTROIDS * self.length]
+    /// The centroids of one subspace.
+    pub fn codebook(&self, subspace: usize) -> std::slice::ChunksExact<'_, f32> {
+        let size = self.count() * self.length;
+        self.centroids[subspace * size..][..size].chunks_exact(self.length)
+    }
+
+    /// The subvector of a vector.
+    pub fn part<'a>(&self, vector: &'a [f32], subspace: usize) -> &'a [f32] {
+        &vector[subspace * self.length..][..self.length]
     }
 
     /// Writes the codes of a vector, one per subspace.
     pub fn encode(&self, vector: &[f32], codes: &mut [u8]) {
-        for ((subspace, part), code) in vector.chunks_exact(self.length).enumerate().zip(codes) {
-            *code = nearest(part, self.codebook(subspace)).0 as u8;
+        for (subspace, code) in codes.iter_mut().enumerate() {
+            *code = nearest(self.part(vector, subspace), self.codebook(subspace)).0 as u8;
         }
     }
 }
 
 /// Index and squared distance of the centroid nearest to `part`.
-fn nearest(part: &[f32], centroids: &[f32]) -> (usize, f32) {
+fn nearest(part: &[f32], centroids: std::slice::ChunksExact<'_, f32>) -> (usize, f32) {
     let mut best = (0, f32::INFINITY);
-    for (index, centroid) in centroids.chunks_exact(part.len()).enumerate() {
+    for (index, centroid) in centroids.enumerate() {
         let distance = squared_distance(part, centroid);
         if distance < best.1 {
             best = (index, distance);
@@ -89,7 +104,7 @@ fn nearest(part: &[f32], centroids: &[f32]) -> (usize, f32) {
 
 /// Lloyd's algorithm on `part` (rows x `length`), seeded by k-means++ (Arthur and Vassilvitskii 2007). A cluster that runs empty takes
 /// the vector that its centroid serves worst. Where there are fewer rows than centroids, some centroids repeat.
-fn k_means(part: &[f32], length: usize, seed: u64) -> Vec<f32> {
+fn k_means(part: &[f32], length: usize, count: usize, seed: u64) -> Vec<f32> {
     let row = |index: usize| &part[index * length..][..length];
     let rows = part.len() / length;
     let mut state = seed ^ 0x9E37_79B9_7F4A_7C15;
@@ -105,7 +120,7 @@ fn k_means(part: &[f32], length: usize, seed: u64) -> Vec<f32> {
     let mut distances: Vec<f32> = (0..rows)
         .map(|index| squared_distance(row(index), &centroids))
         .collect();
-    while centroids.len() < CENTROIDS * length {
+    while centroids.len() < count * length {
         let total: f64 = distances.iter().map(|&distance| f64::from(distance)).sum();
         let mut left = uniform() * total;
         let next = distances
@@ -123,11 +138,11 @@ fn k_means(part: &[f32], length: usize, seed: u64) -> Vec<f32> {
     }
 
     for _ in 0..ROUNDS {
-        let mut sums = vec![0.0f64; CENTROIDS * length];
-        let mut counts = [0usize; CENTROIDS];
+        let mut sums = vec![0.0f64; count * length];
+        let mut counts = vec![0usize; count];
         let mut worst: Vec<(f32, usize)> = Vec::with_capacity(rows);
         for index in 0..rows {
-            let (centroid, distance) = nearest(row(index), &centroids);
+            let (centroid, distance) = nearest(row(index), centroids.chunks_exact(length));
             counts[centroid] += 1;
             worst.push((distance, index));
             for (sum, &value) in sums[centroid * length..][..length]
@@ -162,7 +177,10 @@ mod tests {
     /// The vector that `codes` stand for.
     fn decode(quantizer: &ProductQuantizer, codes: &[u8]) -> Vec<f32> {
         let part = |(subspace, &code): (usize, &u8)| {
-            quantizer.codebook(subspace)[usize::from(code) * quantizer.length..][..quantizer.length]
+            quantizer
+                .codebook(subspace)
+                .nth(usize::from(code))
+                .unwrap()
                 .to_vec()
         };
         codes.iter().enumerate().flat_map(part).collect()
@@ -183,7 +201,7 @@ mod tests {
     #[test]
     fn few_distinct_vectors_are_stored_exactly() {
         let vectors = vectors(200, 8);
-        let quantizer = ProductQuantizer::fit(&vectors, 8, 2, 0);
+        let quantizer = ProductQuantizer::fit(&vectors, 8, 2, 8, 0);
         let mut codes = [0; 2];
         for vector in vectors.chunks_exact(8) {
             quantizer.encode(vector, &mut codes);
@@ -194,18 +212,18 @@ mod tests {
     #[test]
     fn codes_are_those_of_the_nearest_centroids() {
         let vectors = vectors(3000, 6);
-        let quantizer = ProductQuantizer::fit(&vectors, 6, 3, 1);
+        let quantizer = ProductQuantizer::fit(&vectors, 6, 3, 8, 1);
         let mut codes = [0; 3];
         for vector in vectors.chunks_exact(6).take(200) {
             quantizer.encode(vector, &mut codes);
             for (subspace, &code) in codes.iter().enumerate() {
-                let distance = |index: usize| {
-                    squared_distance(
-                        &vector[subspace * 2..][..2],
-                        &quantizer.codebook(subspace)[index * 2..][..2],
-                    )
-                };
-                assert!((0..CENTROIDS).all(|other| distance(usize::from(code)) <= distance(other)));
+                let part = quantizer.part(vector, subspace);
+                let distances: Vec<f32> = quantizer
+                    .codebook(subspace)
+                    .map(|centroid| squared_distance(part, centroid))
+                    .collect();
+                let own = distances[usize::from(code)];
+                assert!(distances.iter().all(|&other| own <= other));
             }
         }
     }

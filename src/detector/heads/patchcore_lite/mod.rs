@@ -1,10 +1,10 @@
 //! PatchCore-Lite: a memory bank of good patches in little memory.
 
+pub mod paper;
 mod residual_bank;
-mod two_stage;
 
+pub use paper::fitter as paper_fitter;
 pub use residual_bank::Fitter as DefaultFitter;
-pub use two_stage::fitter as paper_fitter;
 
 use super::{Head, Preset};
 use crate::detector::embedding::Embedding;
@@ -16,7 +16,7 @@ pub fn load(
     tensors: &TensorReader<'_>,
 ) -> Result<Box<dyn Head>, String> {
     Ok(match preset {
-        Preset::Paper => Box::new(two_stage::TwoStage::load(shape, tensors)?),
+        Preset::Paper => Box::new(paper::TwoStage::load(shape, tensors)?),
         Preset::Default => Box::new(residual_bank::ResidualBank::load(shape, tensors)?),
     })
 }

@@ -1,0 +1,303 @@
+//! `vadlite sweep`: what the constants of PatchCore-Lite (preset `paper`) cost and bring on a dataset.
+
+use super::{RuntimeArguments, dataset, images, print_line};
+use crate::detector::anomaly_map::AnomalyMap;
+use crate::detector::backbone::{self, Backbone, BackboneFile, DEFAULT_BACKBONE};
+use crate::detector::embedding::Embedding;
+use crate::detector::heads::memory_bank::Coreset;
+use crate::detector::heads::patchcore_lite::paper::{self, TwoStage};
+use crate::detector::heads::{Head as _, Method, Preset, Recipe};
+use crate::detector::metrics::{auroc, pixel_auroc};
+use crate::detector::samples::{self, Samples};
+use crate::detector::search::two_stage::{Coarse, TwoStageSearch};
+use anyhow::Context as _;
+use clap::ValueEnum as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Height and width of the image tensor.
+const INPUT: [usize; 2] = [224, 224];
+const MAP: (usize, usize) = (INPUT[0] / 2, INPUT[1] / 2);
+const RECIPE: Recipe = Recipe {
+    method: Method::PatchcoreLite,
+    preset: Preset::Paper,
+};
+/// Of so many test images, the searches of one are compared with the truly nearest.
+const RECALL_EVERY: usize = 8;
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Dataset in MVTec AD layout
+    #[arg(long, value_name = "DIR")]
+    dataset: PathBuf,
+    /// Subspaces of the product quantiser (m)
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = [4, 8, 16, 32], value_parser = in_range(1..=4096))]
+    subspaces: Vec<usize>,
+    /// Bits of a code in each subspace (b)
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = [4, 6, 8], value_parser = in_range(1..=8))]
+    bits: Vec<usize>,
+    /// Vectors in the bank (K)
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = [1000, 2000, 5000, 10_000, 20_000], value_parser = in_range(1..=10_000_000))]
+    bank: Vec<usize>,
+    /// Candidates that the coarse search leaves (k)
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = [10, 100, 1000], value_parser = in_range(1..=10_000_000))]
+    candidates: Vec<usize>,
+    /// What the coarse search compares codes with
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = ["symmetric".to_owned(), "query".to_owned()], value_parser = ["symmetric", "query"])]
+    coarse: Vec<String>,
+    /// Feature taps: output names of the backbone, separated by commas [default: the method's own]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    taps: Vec<String>,
+    /// Print one JSON line per setting
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    runtime: RuntimeArguments,
+}
+
+fn in_range(
+    range: std::ops::RangeInclusive<usize>,
+) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+    move |text| match text.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!("a whole number in {range:?} is needed")),
+    }
+}
+
+/// One setting of the constants.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Setting {
+    subspaces: usize,
+    bits: usize,
+    bank: usize,
+    candidates: usize,
+    coarse: Coarse,
+}
+
+const PAPER: Setting = Setting {
+    subspaces: paper::SUBSPACES,
+    bits: paper::BITS as usize,
+    bank: paper::BANK,
+    candidates: paper::CANDIDATES,
+    coarse: Coarse::Symmetric,
+};
+
+#[derive(Debug, serde::Serialize)]
+struct Row {
+    subspaces: usize,
+    bits: usize,
+    bank: usize,
+    candidates: usize,
+    coarse: String,
+    image_auroc: Option<f64>,
+    pixel_auroc: Option<f64>,
+    /// Codes and codebooks (16-bit floats).
+    head_bytes: usize,
+    /// Median per image, one thread.
+    head_ms: f64,
+    /// Share of the patches whose neighbour found is the truly nearest decoded vector.
+    recall: f64,
+}
+
+/// A setting being measured.
+struct Trial {
+    setting: Setting,
+    head: TwoStage,
+    bytes: usize,
+    scores: Vec<f32>,
+    maps: Vec<Vec<f32>>,
+    times: Vec<f64>,
+    found: usize,
+    searched: usize,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let settings = settings(arguments);
+    let train = dataset::train(&arguments.dataset)?;
+    let test = dataset::test(&arguments.dataset)?;
+    let file = BackboneFile::read(&match &arguments.runtime.backbone {
+        Some(path) => path.clone(),
+        None => backbone::find(DEFAULT_BACKBONE, None)?,
+    })?;
+    let taps: Vec<String> = match arguments.taps.is_empty() {
+        true => RECIPE.default_taps().iter().map(|&t| t.into()).collect(),
+        false => arguments.taps.clone(),
+    };
+    let runtime = &arguments.runtime;
+    let library = runtime.onnxruntime.as_deref();
+    let mut backbone = Backbone::new(&file, &taps, (INPUT[0], INPUT[1]), runtime.threads, library)?;
+    let mut embedding = RECIPE.embedding(backbone.shapes());
+    let target = images::target(INPUT, backbone.normalization(), [0.0, 0.0, 1.0, 1.0]);
+
+    let mut samples = Samples::new(&embedding, samples::BYTES);
+    let bar = images::progress(train.len(), "features");
+    images::for_each_tensor(&train, target, |path, tensor| {
+        backbone
+            .run(&tensor?, |taps| embedding.fill(taps))
+            .with_context(|| format!("image {}", path.display()))?;
+        samples.add(0, &embedding);
+        bar.inc(1);
+        Ok(())
+    })?;
+    let largest = settings.iter().map(|setting| setting.bank).max();
+    let coreset = Coreset::select(&samples, largest.unwrap_or(0), &mut |what, done, of| {
+        bar.set_message(what);
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+    });
+    drop(samples);
+    let mut trials = settings
+        .into_iter()
+        .map(|setting| Trial::new(setting, coreset.vectors(), &embedding))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+
+    let mut map = AnomalyMap::new(embedding.grid(), MAP, RECIPE.map_sigma());
+    let (mut labels, mut masks) = (Vec::new(), Vec::new());
+    bar.set_message("testing");
+    bar.set_length(test.len() as u64);
+    bar.set_position(0);
+    let paths: Vec<PathBuf> = test.iter().map(|image| image.path.clone()).collect();
+    let mut images = test.iter().enumerate();
+    images::for_each_tensor(&paths, target, |path: &Path, tensor| {
+        let (number, image) = images.next().context("as many images as paths")?;
+        backbone
+            .run(&tensor?, |taps| embedding.fill(taps))
+            .with_context(|| format!("image {}", path.display()))?;
+        labels.push(image.defective);
+        let mask = match &image.mask {
+            Some(mask) => Some(dataset::read_mask(mask, MAP, [0.0, 0.0, 1.0, 1.0])?),
+            None => (!image.defective).then(|| vec![false; MAP.0 * MAP.1]),
+        };
+        for trial in &mut trials {
+            trial.inspect(
+                &embedding,
+                &mut map,
+                mask.is_some(),
+                number % RECALL_EVERY == 0,
+            );
+        }
+        masks.extend(mask);
+        bar.inc(1);
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+
+    if !arguments.json {
+        print_line("  m  b      K      k  coarse     I-AUROC  P-AUROC    bytes  head ms  recall")?;
+    }
+    for trial in trials {
+        let row = trial.row(&labels, &masks);
+        if arguments.json {
+            print_line(&serde_json::to_string(&row)?)?;
+            continue;
+        }
+        let number =
+            |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.4}"));
+        print_line(&format!(
+            "{:3} {:2} {:6} {:6}  {:9}  {:>7}  {:>7} {:8} {:8.1}  {:.4}",
+            row.subspaces,
+            row.bits,
+            row.bank,
+            row.candidates,
+            row.coarse,
+            number(row.image_auroc),
+            number(row.pixel_auroc),
+            row.head_bytes,
+            row.head_ms,
+            row.recall,
+        ))?;
+    }
+    Ok(())
+}
+
+/// Every constant over its list, the others as in the paper.
+fn settings(arguments: &Arguments) -> Vec<Setting> {
+    let mut settings = vec![PAPER];
+    let mut add = |setting: Setting| {
+        if !settings.contains(&setting) {
+            settings.push(setting);
+        }
+    };
+    for &subspaces in &arguments.subspaces {
+        add(Setting { subspaces, ..PAPER });
+    }
+    for &bits in &arguments.bits {
+        add(Setting { bits, ..PAPER });
+    }
+    for &bank in &arguments.bank {
+        add(Setting { bank, ..PAPER });
+    }
+    for &candidates in &arguments.candidates {
+        add(Setting {
+            candidates,
+            ..PAPER
+        });
+    }
+    for coarse in &arguments.coarse {
+        if let Ok(coarse) = Coarse::from_str(coarse, false) {
+            add(Setting { coarse, ..PAPER });
+        }
+    }
+    settings
+}
+
+impl Trial {
+    fn new(setting: Setting, coreset: &[f32], shape: &Embedding) -> anyhow::Result<Self> {
+        let dimensions = shape.dimensions();
+        let bank = &coreset[..(setting.bank * dimensions).min(coreset.len())];
+        let (quantizer, codes) =
+            paper::quantize(bank, dimensions, setting.subspaces, setting.bits as u32)?;
+        let bytes = (codes.len() * setting.bits).div_ceil(8) + 2 * quantizer.centroids().len();
+        let search = TwoStageSearch::new(quantizer, codes, setting.coarse, setting.candidates);
+        Ok(Self {
+            setting,
+            head: TwoStage::new(search, shape),
+            bytes,
+            scores: Vec::new(),
+            maps: Vec::new(),
+            times: Vec::new(),
+            found: 0,
+            searched: 0,
+        })
+    }
+
+    fn inspect(
+        &mut self,
+        embedding: &Embedding,
+        map: &mut AnomalyMap,
+        keep_map: bool,
+        recall: bool,
+    ) {
+        let mut scores = vec![0.0; embedding.positions()];
+        let start = Instant::now();
+        self.head.score(embedding, &mut scores);
+        self.times.push(start.elapsed().as_secs_f64() * 1e3);
+        self.scores.push(map.update(&scores));
+        if keep_map {
+            self.maps.push(map.values().to_vec());
+        }
+        if recall {
+            self.head.for_each(embedding, |_, squared, search| {
+                self.searched += 1;
+                self.found += usize::from(squared <= search.nearest_decoded());
+            });
+        }
+    }
+
+    fn row(mut self, labels: &[bool], masks: &[Vec<bool>]) -> Row {
+        self.times.sort_by(f64::total_cmp);
+        let coarse = self.setting.coarse.to_possible_value();
+        Row {
+            subspaces: self.setting.subspaces,
+            bits: self.setting.bits,
+            bank: self.setting.bank,
+            candidates: self.setting.candidates,
+            coarse: coarse.map_or_else(String::new, |value| value.get_name().into()),
+            image_auroc: auroc(&self.scores, labels),
+            pixel_auroc: pixel_auroc(self.maps.iter().zip(masks)),
+            head_bytes: self.bytes,
+            head_ms: self.times[self.times.len() / 2],
+            recall: self.found as f64 / self.searched.max(1) as f64,
+        }
+    }
+}

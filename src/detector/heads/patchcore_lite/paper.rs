@@ -1,0 +1,116 @@
+//! Preset `paper`: product quantisation with m = 8 subspaces and 256 centroids (eqs 7, 8), a coarse search by the distances between
+//! centroids (eqs 9, 10) for k = 1000 candidates, and the exact distance to their decoded vectors (eqs 11, 12). The image score is the
+//! largest patch score.
+
+use crate::detector::embedding::Embedding;
+use crate::detector::error::{Error, Result};
+use crate::detector::heads::Head;
+use crate::detector::heads::memory_bank::BankFitter;
+use crate::detector::model_file::{HeadTensor, TensorReader};
+use crate::detector::search::product_quantizer::ProductQuantizer;
+use crate::detector::search::two_stage::{Coarse, TwoStageSearch};
+
+/// Vectors in the bank (K).
+pub const BANK: usize = 10_000;
+/// Subspaces (m).
+pub const SUBSPACES: usize = 8;
+/// Bits of a code in each subspace (b).
+pub const BITS: u32 = 8;
+/// Candidates that the coarse search leaves (k).
+pub const CANDIDATES: usize = 1000;
+
+/// Tensors: `codebooks` (m x 256 x length, 16-bit floats) and `codes` (K x m).
+///
+/// # Errors
+/// [`Error::Fit`] where the embedding cannot be cut into m subvectors.
+fn compress(bank: &[f32], dimensions: usize) -> Result<Vec<HeadTensor>> {
+    let (quantizer, codes) = quantize(bank, dimensions, SUBSPACES, BITS)?;
+    Ok(vec![
+        HeadTensor::f16(
+            "codebooks",
+            &[SUBSPACES, quantizer.count(), dimensions / SUBSPACES],
+            quantizer.centroids(),
+        ),
+        HeadTensor::u8("codes", &[codes.len() / SUBSPACES, SUBSPACES], &codes),
+    ])
+}
+
+/// Fits a quantiser to the vectors of a bank (rows x `dimensions`), and their codes (rows x `subspaces`).
+///
+/// # Errors
+/// [`Error::Fit`] where the vectors cannot be cut into so many subvectors.
+pub fn quantize(
+    bank: &[f32],
+    dimensions: usize,
+    subspaces: usize,
+    bits: u32,
+) -> Result<(ProductQuantizer, Vec<u8>)> {
+    if !dimensions.is_multiple_of(subspaces) {
+        return Err(Error::Fit(format!(
+            "{dimensions} feature channels cannot be cut into {subspaces} subspaces; choose other --taps or --dimensions"
+        )));
+    }
+    let quantizer = ProductQuantizer::fit(bank, dimensions, subspaces, bits, 0);
+    let mut codes = vec![0; bank.len() / dimensions * subspaces];
+    let rows = codes.chunks_exact_mut(subspaces);
+    for (vector, codes) in bank.chunks_exact(dimensions).zip(rows) {
+        quantizer.encode(vector, codes);
+    }
+    Ok((quantizer, codes))
+}
+
+/// Compresses a coreset of all patches.
+pub fn fitter() -> BankFitter {
+    BankFitter::new(BANK, compress)
+}
+
+/// The fitted head.
+pub struct TwoStage {
+    search: TwoStageSearch,
+    positions: usize,
+    query: Vec<f32>,
+}
+
+impl TwoStage {
+    pub fn load(shape: &Embedding, tensors: &TensorReader<'_>) -> Result<Self, String> {
+        let length = shape.dimensions() / SUBSPACES;
+        let codes = tensors.u8("codes", &[tensors.rows("codes")?, SUBSPACES])?;
+        let centroids = tensors.f16("codebooks", &[SUBSPACES, 1 << BITS, length])?;
+        let quantizer = ProductQuantizer::from_centroids(centroids, SUBSPACES, length);
+        let search = TwoStageSearch::new(quantizer, codes.to_vec(), Coarse::Symmetric, CANDIDATES);
+        Ok(Self::new(search, shape))
+    }
+
+    /// A head for embeddings like `shape`.
+    pub fn new(search: TwoStageSearch, shape: &Embedding) -> Self {
+        Self {
+            search,
+            positions: shape.positions(),
+            query: vec![0.0; shape.dimensions()],
+        }
+    }
+
+    /// Runs `each` for every position after its search.
+    pub fn for_each(
+        &mut self,
+        embedding: &Embedding,
+        mut each: impl FnMut(usize, f32, &TwoStageSearch),
+    ) {
+        for position in 0..self.positions {
+            let rows = embedding.values().chunks_exact(self.positions);
+            for (value, row) in self.query.iter_mut().zip(rows) {
+                *value = row[position];
+            }
+            let squared = self.search.nearest(&self.query);
+            each(position, squared, &self.search);
+        }
+    }
+}
+
+impl Head for TwoStage {
+    fn score(&mut self, embedding: &Embedding, scores: &mut [f32]) {
+        self.for_each(embedding, |position, squared, _| {
+            scores[position] = squared.sqrt();
+        });
+    }
+}
