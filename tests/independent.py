@@ -42,6 +42,15 @@ def resize(plane, height, width):
     return np.asarray(Image.fromarray(plane.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR), np.float64)
 
 
+def upsample(patches, height, width, offset):
+    """Bilinear between patches that look `offset` pixels of the result right of and below their cells' centres."""
+    for axis, size in ((0, height), (1, width)):
+        count = patches.shape[axis]
+        centres = (np.arange(count) + 0.5) * size / count + offset
+        patches = np.apply_along_axis(lambda line: np.interp(np.arange(size) + 0.5, centres, line), axis, patches)
+    return patches
+
+
 def blur(image, sigma):
     """Gaussian, mirrored at the border with the border pixel repeated, cut at four sigma."""
     radius = int(4 * sigma + 0.5)
@@ -71,7 +80,8 @@ class Network:
 
     def image_score(self, patches):
         height, width = self.metadata["map_size"]
-        return blur(resize(patches, height, width), self.metadata["map_sigma"]).max()
+        offset = self.metadata["map_offset"]
+        return blur(upsample(patches, height, width, offset), self.metadata["map_sigma"]).max()
 
 
 class Paper:

@@ -257,6 +257,9 @@ fn metadata_out_of_range() {
     for sigma in [json!(-1.0), json!(1e9)] {
         with("map_sigma", sigma, &["map_sigma"]);
     }
+    for offset in [json!(-1e9), json!(65.0)] {
+        with("map_offset", offset, &["map_offset"]);
+    }
     with("threshold", Value::Null, &["damaged"]);
     with("threshold", json!(1e300), &["threshold"]);
     with(

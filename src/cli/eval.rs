@@ -102,7 +102,7 @@ fn evaluate(
     let size = detector.input();
     // Pixel metrics at the resolution of the image tensor.
     let (_, map_size) = detector.map();
-    let mut upsampled = AnomalyMap::new(map_size, size, 0.0);
+    let mut upsampled = AnomalyMap::new(map_size, size, 0.0, 0.0);
     let (mut scores, mut labels, mut maps, mut masks) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut unreadable, mut without_mask) = (0, 0);

@@ -145,13 +145,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
     });
-    drop(samples);
     let mut trials = settings
         .into_iter()
-        .map(|setting| Trial::new(setting, coreset.vectors(), &embedding))
+        .map(|setting| Trial::new(setting, coreset.vectors(), &samples, &embedding))
         .collect::<anyhow::Result<Vec<_>>>()?;
 
-    let mut map = AnomalyMap::new(embedding.grid(), MAP, RECIPE.map_sigma());
+    drop(samples);
+
+    let mut map = AnomalyMap::new(embedding.grid(), MAP, RECIPE.map_sigma(), 0.0);
     let (mut labels, mut masks) = (Vec::new(), Vec::new());
     bar.set_message("testing");
     bar.set_length(test.len() as u64);
@@ -242,11 +243,22 @@ fn settings(arguments: &Arguments) -> Vec<Setting> {
 }
 
 impl Trial {
-    fn new(setting: Setting, coreset: &[f32], shape: &Embedding) -> anyhow::Result<Self> {
+    fn new(
+        setting: Setting,
+        coreset: &[f32],
+        samples: &Samples,
+        shape: &Embedding,
+    ) -> anyhow::Result<Self> {
         let dimensions = shape.dimensions();
         let bank = &coreset[..(setting.bank * dimensions).min(coreset.len())];
-        let (quantizer, codes) =
-            paper::quantize(bank, dimensions, setting.subspaces, setting.bits as u32)?;
+        let training = paper::training(bank, samples, None);
+        let (quantizer, codes) = paper::quantize(
+            &training,
+            bank,
+            dimensions,
+            setting.subspaces,
+            setting.bits as u32,
+        )?;
         let bytes = (codes.len() * setting.bits).div_ceil(8) + 2 * quantizer.centroids().len();
         let search = TwoStageSearch::new(quantizer, codes, setting.coarse, setting.candidates);
         Ok(Self {

@@ -30,10 +30,11 @@ pub struct AnomalyMap {
 }
 
 impl AnomalyMap {
-    /// A map of `size` (height, width) from a patch grid (height, width); `sigma` in map pixels, 0 for none.
-    pub fn new(grid: (usize, usize), size: (usize, usize), sigma: f32) -> Self {
-        let rows = upsample_and_blur(grid.0, size.0, sigma);
-        let columns_by_row = upsample_and_blur(grid.1, size.1, sigma);
+    /// A map of `size` (height, width) from a patch grid (height, width). In map pixels: `sigma` of the blur, 0 for none; `offset`, how
+    /// far to the right of and below the centre of its cell a patch looks.
+    pub fn new(grid: (usize, usize), size: (usize, usize), sigma: f32, offset: f32) -> Self {
+        let rows = upsample_and_blur(grid.0, size.0, sigma, offset);
+        let columns_by_row = upsample_and_blur(grid.1, size.1, sigma, offset);
         let mut columns = vec![0.0; grid.1 * size.1];
         for (x, weights) in columns_by_row.chunks_exact(grid.1.max(1)).enumerate() {
             for (patch, &weight) in weights.iter().enumerate() {
@@ -145,10 +146,11 @@ fn multiply(a: &[f32], b: &[f32], out: &mut [f32], inner: usize, columns: usize)
 }
 
 /// `size` x `patches` weights.
-fn upsample_and_blur(patches: usize, size: usize, sigma: f32) -> Vec<f32> {
+fn upsample_and_blur(patches: usize, size: usize, sigma: f32, offset: f32) -> Vec<f32> {
     let mut upsample = vec![0.0f64; size * patches];
     for (pixel, weights) in upsample.chunks_exact_mut(patches.max(1)).enumerate() {
-        let centre = ((pixel as f64 + 0.5) * patches as f64 / size as f64 - 0.5)
+        let centre = ((pixel as f64 + 0.5 - f64::from(offset)) * patches as f64 / size as f64
+            - 0.5)
             .clamp(0.0, patches as f64 - 1.0);
         let left = centre.floor() as usize;
         let right = (left + 1).min(patches - 1);
@@ -188,7 +190,7 @@ mod tests {
 
     #[test]
     fn constant_scores_stay_constant_and_edges_keep_their_weight() {
-        let mut map = AnomalyMap::new((14, 14), (112, 112), 4.0);
+        let mut map = AnomalyMap::new((14, 14), (112, 112), 4.0, 1.5);
         let score = map.update(&[2.5; 196]);
         assert!((score - 2.5).abs() < 1e-5);
         assert!(map.values().iter().all(|value| (value - 2.5).abs() < 1e-5));
@@ -196,7 +198,7 @@ mod tests {
 
     #[test]
     fn regions_are_boxes_around_what_is_above() {
-        let mut map = AnomalyMap::new((4, 4), (4, 4), 0.0);
+        let mut map = AnomalyMap::new((4, 4), (4, 4), 0.0, 0.0);
         #[rustfmt::skip]
         map.update(&[
             5.0, 0.0, 0.0, 0.0,
@@ -235,14 +237,14 @@ mod tests {
     proptest! {
         /// Against the definition, pixel by pixel: bilinear interpolation, then a direct two-dimensional Gaussian.
         #[test]
-        fn equals_interpolation_then_blur(scores in prop::collection::vec(0.0f32..10.0, 12), sigma in 0.3f32..2.0) {
+        fn equals_interpolation_then_blur(scores in prop::collection::vec(0.0f32..10.0, 12), sigma in 0.3f32..2.0, offset in -3.0f32..3.0) {
             let (grid, size) = ((3usize, 4usize), (12usize, 16usize));
-            let mut map = AnomalyMap::new(grid, size, sigma);
+            let mut map = AnomalyMap::new(grid, size, sigma, offset);
             let top = map.update(&scores);
             let at = |y: i64, x: i64| {
                 let (y, x) = (reflect(y, size.0 as i64), reflect(x, size.1 as i64));
-                let fy = ((y as f64 + 0.5) / 4.0 - 0.5).clamp(0.0, 2.0);
-                let fx = ((x as f64 + 0.5) / 4.0 - 0.5).clamp(0.0, 3.0);
+                let fy = ((y as f64 + 0.5 - f64::from(offset)) / 4.0 - 0.5).clamp(0.0, 2.0);
+                let fx = ((x as f64 + 0.5 - f64::from(offset)) / 4.0 - 0.5).clamp(0.0, 3.0);
                 let (y0, x0) = (fy as usize, fx as usize);
                 let (y1, x1) = ((y0 + 1).min(2), (x0 + 1).min(3));
                 let s = |y: usize, x: usize| f64::from(scores[y * 4 + x]);

@@ -120,6 +120,7 @@ pub struct Backbone {
     shapes: Vec<TapShape>,
     bytes: usize,
     normalization: Normalization,
+    patch_offset: f32,
 }
 
 impl Backbone {
@@ -140,6 +141,7 @@ impl Backbone {
         let session = session(&environment, &graph, threads)
             .map_err(|error| reason(format!("ONNX Runtime refuses it: {error}")))?;
         let normalization = normalization(&session).map_err(reason)?;
+        let patch_offset = patch_offset(&session).map_err(reason)?;
         let input_name = session
             .inputs()
             .first()
@@ -152,6 +154,7 @@ impl Backbone {
             shapes: Vec::new(),
             bytes: graph.len(),
             normalization,
+            patch_offset,
         };
         // The first run settles the tap shapes and lets ONNX Runtime plan its memory before the first frame.
         let zeros = vec![0.0; 3 * input.0 * input.1];
@@ -176,6 +179,12 @@ impl Backbone {
 
     pub fn normalization(&self) -> Normalization {
         self.normalization
+    }
+
+    /// How far to the right of and below the centre of its cell a patch looks, in pixels of the image tensor: the mean over the taps, as
+    /// `models/patch_offset.py` measures it.
+    pub fn patch_offset(&self) -> f32 {
+        self.patch_offset
     }
 
     /// Height and width of the image tensor.
@@ -249,6 +258,21 @@ fn session(
         .map_err(|error| text(&error))?
         .commit_from_memory(graph)
         .map_err(|error| text(&error))
+}
+
+/// Reads `vadlite.patch_offset` from the ONNX metadata; 0 where the file has none.
+fn patch_offset(session: &Session) -> std::result::Result<f32, String> {
+    const KEY: &str = "vadlite.patch_offset";
+    let metadata = session.metadata().map_err(|error| error.to_string())?;
+    let Some(text) = metadata.custom(KEY) else {
+        return Ok(0.0);
+    };
+    match text.trim().parse() {
+        Ok(offset) if f32::abs(offset) <= 64.0 => Ok(offset),
+        _ => Err(format!(
+            "its metadata {KEY} is {text:?}, not a number of pixels from -64 to 64"
+        )),
+    }
 }
 
 /// Reads `vadlite.mean` and `vadlite.std` from the ONNX metadata; ImageNet's constants where the file has none.

@@ -5,7 +5,7 @@ use super::backbone::{Backbone, BackboneFile, Normalization};
 use super::calibration::Calibration;
 use super::embedding::Embedding;
 use super::error::{Error, Result};
-use super::heads::{HeadFitter, Progress, Recipe};
+use super::heads::{HeadFitter, Preset, Progress, Recipe};
 use super::model_file::{FORMAT_VERSION, Metadata, ModelFile, Quantiles, RESIZE, TensorReader};
 use super::samples::{self, Samples};
 use half::f16;
@@ -127,7 +127,20 @@ impl<'a> Fitter<'a> {
             .options
             .input_size
             .map(|side| (side / MAP_SCALE).max(1));
-        let mut map = AnomalyMap::new(self.embedding.grid(), (map_size[0], map_size[1]), map_sigma);
+        let map_offset = match self.options.recipe.preset {
+            // The published code does not shift its maps.
+            Preset::Paper => 0.0,
+            Preset::Default => {
+                self.backbone.patch_offset() * map_size[1] as f32
+                    / self.options.input_size[1] as f32
+            }
+        };
+        let mut map = AnomalyMap::new(
+            self.embedding.grid(),
+            (map_size[0], map_size[1]),
+            map_sigma,
+            map_offset,
+        );
         let mut patch_scores = vec![0.0; self.embedding.positions()];
         let mut scores = vec![0.0; self.samples.images()];
         for fold in 0..FOLDS {
@@ -174,6 +187,7 @@ impl<'a> Fitter<'a> {
             roi: self.options.roi,
             map_size,
             map_sigma,
+            map_offset,
             good_images: self.images,
             calibration_folds: FOLDS,
             calibration_quantiles: Quantiles::of(&calibration),

@@ -106,7 +106,12 @@ impl Detector {
         let embedding = recipe.embedding(backbone.shapes());
         let head = recipe.load(&embedding, &model.tensors())?;
         let [height, width] = metadata.map_size;
-        let map = AnomalyMap::new(embedding.grid(), (height, width), metadata.map_sigma);
+        let map = AnomalyMap::new(
+            embedding.grid(),
+            (height, width),
+            metadata.map_sigma,
+            metadata.map_offset,
+        );
         let patch_scores = vec![0.0; embedding.positions()];
         Ok(Self {
             model,

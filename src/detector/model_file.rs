@@ -46,9 +46,11 @@ pub struct Metadata {
     pub normalization: Normalization,
     /// The inspected part of the frame: x, y, width, height in 0..1.
     pub roi: [f32; 4],
-    /// Height and width of the anomaly map, and the smoothing in its pixels. The image score is the map's maximum.
+    /// Height and width of the anomaly map, and in its pixels: the smoothing, and how far to the right of and below the centre of its
+    /// cell a patch looks. The image score is the map's maximum.
     pub map_size: [usize; 2],
     pub map_sigma: f32,
+    pub map_offset: f32,
     /// Number of good images that the head was fitted on.
     pub good_images: usize,
     /// Number of folds that the calibration scores come from: each fold scored by a head fitted on the others.
@@ -329,16 +331,17 @@ impl Metadata {
         };
         side("input_size", self.input_size)?;
         side("map_size", self.map_size)?;
-        let numbers = [self.threshold, self.map_sigma]
+        let numbers = [self.threshold, self.map_sigma, self.map_offset]
             .into_iter()
             .chain(self.normalization.mean)
             .chain(self.normalization.std)
             .chain(self.roi);
         if numbers.into_iter().any(|number| !number.is_finite())
             || !(0.0..=64.0).contains(&self.map_sigma)
+            || !(-64.0..=64.0).contains(&self.map_offset)
         {
             return Err(
-                "threshold, map_sigma, normalization or roi is not a number in its range".into(),
+                "threshold, map_sigma, map_offset, normalization or roi is not a number in its range".into(),
             );
         }
         if self.normalization.std.iter().any(|&std| std <= 0.0) {

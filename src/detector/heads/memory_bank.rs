@@ -7,8 +7,8 @@ use crate::detector::model_file::HeadTensor;
 use crate::detector::samples::Samples;
 use crate::detector::search::coreset::greedy_k_center;
 
-/// Makes the tensors of a head from the vectors of its bank (rows x dimensions).
-type Store = fn(&[f32], usize) -> Result<Vec<HeadTensor>>;
+/// Makes the tensors of a head from the vectors of its bank (rows x dimensions), and what else there is outside of one fold.
+type Store = fn(&[f32], &Samples, Option<usize>) -> Result<Vec<HeadTensor>>;
 
 /// Picks a coreset once, and stores it whole or without the patches of one fold.
 pub struct BankFitter {
@@ -44,7 +44,7 @@ impl HeadFitter for BankFitter {
         if bank.is_empty() {
             return Err(Error::Fit("no patches to fit on".into()));
         }
-        (self.store)(&bank, coreset.dimensions)
+        (self.store)(&bank, samples, without)
     }
 }
 

@@ -96,6 +96,7 @@ impl Recipe {
     pub fn map_sigma(self) -> f32 {
         match (self.method, self.preset) {
             (Method::PadimLite, Preset::Default) => padim_lite::DEFAULT_MAP_SIGMA,
+            (Method::PatchcoreLite, Preset::Default) => patchcore_lite::DEFAULT_MAP_SIGMA,
             _ => 2.0,
         }
     }

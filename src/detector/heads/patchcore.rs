@@ -13,7 +13,8 @@ const NEIGHBOURS: usize = 9;
 
 /// Keeps a coreset of all patches, in the tensor `bank` (K x dimensions, 16-bit floats).
 pub fn fitter() -> BankFitter {
-    BankFitter::new(BANK, |bank, dimensions| {
+    BankFitter::new(BANK, |bank, samples, _| {
+        let dimensions = samples.dimensions();
         let size = [bank.len() / dimensions, dimensions];
         Ok(vec![HeadTensor::f16("bank", &size, bank)])
     })

@@ -1,7 +1,7 @@
 //! Product quantisation (Jégou, Douze, Schmid 2011): a vector is cut into `m` subvectors, and each is stored as the number of its
 //! nearest of 2^b centroids.
 
-use super::distance::squared_distance;
+use super::distance::{Bank, LANES, Lanes, squared_distance};
 use rayon::prelude::*;
 
 /// Rounds of Lloyd's algorithm; further ones change the error by less than a thousandth.
@@ -137,19 +137,36 @@ fn k_means(part: &[f32], length: usize, count: usize, seed: u64) -> Vec<f32> {
         centroids.extend(new);
     }
 
+    let panels: Vec<Vec<Lanes>> = part
+        .chunks(LANES * length)
+        .map(|rows| {
+            let mut panel = vec![[0.0; LANES]; length];
+            for (lane, row) in rows.chunks_exact(length).enumerate() {
+                for (values, &value) in panel.iter_mut().zip(row) {
+                    values[lane] = value;
+                }
+            }
+            panel
+        })
+        .collect();
     for _ in 0..ROUNDS {
         let mut sums = vec![0.0f64; count * length];
         let mut counts = vec![0usize; count];
         let mut worst: Vec<(f32, usize)> = Vec::with_capacity(rows);
-        for index in 0..rows {
-            let (centroid, distance) = nearest(row(index), centroids.chunks_exact(length));
-            counts[centroid] += 1;
-            worst.push((distance, index));
-            for (sum, &value) in sums[centroid * length..][..length]
-                .iter_mut()
-                .zip(row(index))
-            {
-                *sum += f64::from(value);
+        let mut bank = Bank::new(centroids.clone(), length);
+        for (block, panel) in panels.iter().enumerate() {
+            let (distances, nearest) = bank.nearest(panel);
+            let first = block * LANES;
+            for lane in 0..LANES.min(rows - first) {
+                let (index, centroid) = (first + lane, nearest[lane] as usize);
+                counts[centroid] += 1;
+                worst.push((distances[lane], index));
+                for (sum, &value) in sums[centroid * length..][..length]
+                    .iter_mut()
+                    .zip(row(index))
+                {
+                    *sum += f64::from(value);
+                }
             }
         }
         if counts.contains(&0) {

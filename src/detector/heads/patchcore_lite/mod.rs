@@ -4,7 +4,7 @@ pub mod paper;
 mod residual_bank;
 
 pub use paper::fitter as paper_fitter;
-pub use residual_bank::Fitter as DefaultFitter;
+pub use residual_bank::{Fitter as DefaultFitter, MAP_SIGMA as DEFAULT_MAP_SIGMA};
 
 use super::{Head, Preset};
 use crate::detector::embedding::Embedding;

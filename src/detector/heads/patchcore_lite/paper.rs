@@ -7,6 +7,7 @@ use crate::detector::error::{Error, Result};
 use crate::detector::heads::Head;
 use crate::detector::heads::memory_bank::BankFitter;
 use crate::detector::model_file::{HeadTensor, TensorReader};
+use crate::detector::samples::Samples;
 use crate::detector::search::product_quantizer::ProductQuantizer;
 use crate::detector::search::two_stage::{Coarse, TwoStageSearch};
 
@@ -23,8 +24,10 @@ pub const CANDIDATES: usize = 1000;
 ///
 /// # Errors
 /// [`Error::Fit`] where the embedding cannot be cut into m subvectors.
-fn compress(bank: &[f32], dimensions: usize) -> Result<Vec<HeadTensor>> {
-    let (quantizer, codes) = quantize(bank, dimensions, SUBSPACES, BITS)?;
+fn compress(bank: &[f32], samples: &Samples, without: Option<usize>) -> Result<Vec<HeadTensor>> {
+    let training = training(bank, samples, without);
+    let dimensions = samples.dimensions();
+    let (quantizer, codes) = quantize(&training, bank, dimensions, SUBSPACES, BITS)?;
     Ok(vec![
         HeadTensor::f16(
             "codebooks",
@@ -35,11 +38,26 @@ fn compress(bank: &[f32], dimensions: usize) -> Result<Vec<HeadTensor>> {
     ])
 }
 
-/// Fits a quantiser to the vectors of a bank (rows x `dimensions`), and their codes (rows x `subspaces`).
+/// What the codebooks are fitted to: the bank, and as many patches evenly spread over the good images of all folds but one. A coreset
+/// seeks out what is rare; codebooks fitted to it alone blur what good parts mostly look like, which the queries resemble.
+pub fn training(bank: &[f32], samples: &Samples, without: Option<usize>) -> Vec<f32> {
+    let dimensions = samples.dimensions();
+    let step = samples.patches().len().div_ceil(bank.len().max(1));
+    let rows = samples.patches().chunks_exact(dimensions).enumerate();
+    let spread = rows
+        .step_by(step.max(1))
+        .filter(|&(index, _)| Some(samples.fold_of_patch(index)) != without)
+        .flat_map(|(_, row)| row.iter().map(|value| value.to_f32()));
+    bank.iter().copied().chain(spread).collect()
+}
+
+/// Fits a quantiser to `training` (rows x `dimensions`), and gives the vectors of a bank (rows x `dimensions`) their codes (rows x
+/// `subspaces`).
 ///
 /// # Errors
 /// [`Error::Fit`] where the vectors cannot be cut into so many subvectors.
 pub fn quantize(
+    training: &[f32],
     bank: &[f32],
     dimensions: usize,
     subspaces: usize,
@@ -50,7 +68,7 @@ pub fn quantize(
             "{dimensions} feature channels cannot be cut into {subspaces} subspaces; choose other --taps or --dimensions"
         )));
     }
-    let quantizer = ProductQuantizer::fit(bank, dimensions, subspaces, bits, 0);
+    let quantizer = ProductQuantizer::fit(training, dimensions, subspaces, bits, 0);
     let mut codes = vec![0; bank.len() / dimensions * subspaces];
     let rows = codes.chunks_exact_mut(subspaces);
     for (vector, codes) in bank.chunks_exact(dimensions).zip(rows) {

@@ -21,8 +21,11 @@ const SHAPE: Shape = Shape {
 };
 /// Vectors in the bank.
 const BANK: usize = 1200;
-/// Patches, evenly spread over the good images, that the bank is selected from.
-const CANDIDATES: usize = 20_000;
+/// Patches that the bank is selected from: all of 400 images, evenly spread ones of more. Rare good patches are what the bank is for, so
+/// that fewer candidates cost accuracy.
+const CANDIDATES: usize = 80_000;
+/// Standard deviation of the Gaussian that smooths the map, in its pixels.
+pub const MAP_SIGMA: f32 = 1.0;
 
 /// Share of the identity in each position's covariance: the more good images, the more their own covariance is trusted, since what it
 /// does not describe the bank does.
