@@ -2,7 +2,7 @@
 
 use super::dataset::{self, TestImage};
 use super::report::Report;
-use super::{RuntimeArguments, fit, images, print_line};
+use super::{RuntimeArguments, fit, images, print_line, self_check};
 use crate::detector::anomaly_map::AnomalyMap;
 use crate::detector::metrics::{aupro, auroc, f1_max, pixel_auroc};
 use crate::detector::{Detector, Options};
@@ -23,6 +23,9 @@ pub struct Arguments {
     /// Dataset in MVTec AD layout
     #[arg(long, value_name = "DIR")]
     dataset: PathBuf,
+    /// Use only train/good: fit on four fifths, test on the rest with and without synthetic defects
+    #[arg(long, requires = "method", conflicts_with = "model")]
+    self_check: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -46,7 +49,17 @@ pub struct Metrics {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let test = dataset::test(&arguments.dataset)?;
+    // Holds the self-check's images until all is done.
+    let folder = tempfile::tempdir().context("no temporary folder can be made")?;
+    let (train, test) = if arguments.self_check {
+        self_check::split(&dataset::train(&arguments.dataset)?, folder.path())?
+    } else {
+        let train = match arguments.model {
+            Some(_) => Vec::new(),
+            None => dataset::train(&arguments.dataset)?,
+        };
+        (train, dataset::test(&arguments.dataset)?)
+    };
     let mut detector = match &arguments.model {
         Some(path) => {
             let options = Options {
@@ -57,8 +70,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Detector::open(path, options)?
         }
         None => {
-            let paths = dataset::train(&arguments.dataset)?;
-            let (model, backbone) = fit::fit(&arguments.recipe, &arguments.runtime, &paths)?;
+            let (model, backbone) = fit::fit(&arguments.recipe, &arguments.runtime, &train)?;
             Detector::new(model, backbone).map_err(anyhow::Error::msg)?
         }
     };

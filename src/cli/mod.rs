@@ -8,6 +8,7 @@ mod images;
 mod info;
 mod report;
 mod score;
+mod self_check;
 mod sweep;
 
 use clap::{Args, Parser, Subcommand};
