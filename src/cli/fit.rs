@@ -35,6 +35,9 @@ pub struct Recipe {
     /// Feature taps: output names of the backbone, separated by commas [default: the method's own]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     taps: Vec<String>,
+    /// Take only so many channels of the taps, at random: for networks whose full covariances do not fit into memory [default: all]
+    #[arg(long, value_name = "N")]
+    dimensions: Option<usize>,
     /// Side of the square image tensor, in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 224, value_parser = clap::value_parser!(u16).range(32..=2048))]
     size: u16,
@@ -92,6 +95,7 @@ pub fn fit(
         },
         backbone: &backbone,
         taps: recipe.taps.clone(),
+        dimensions: recipe.dimensions,
         input_size: [side, side],
         roi,
         false_reject_rate: recipe.false_reject_rate,

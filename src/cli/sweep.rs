@@ -126,7 +126,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = &arguments.runtime;
     let library = runtime.onnxruntime.as_deref();
     let mut backbone = Backbone::new(&file, &taps, (INPUT[0], INPUT[1]), runtime.threads, library)?;
-    let mut embedding = RECIPE.embedding(backbone.shapes());
+    let mut embedding = RECIPE
+        .embedding(backbone.shapes(), None)
+        .map_err(anyhow::Error::msg)?;
     let target = images::target(INPUT, backbone.normalization(), [0.0, 0.0, 1.0, 1.0]);
 
     let mut samples = Samples::new(&embedding, samples::BYTES);

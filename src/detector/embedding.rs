@@ -24,6 +24,8 @@ pub struct Embedding {
     width: usize,
     values: Vec<f32>,
     pooling: Pooling,
+    /// Which channels of the taps are taken.
+    taken: Vec<bool>,
     /// One pooled channel, and a row of column sums.
     pooled: Vec<f32>,
     row: Vec<f32>,
@@ -32,7 +34,7 @@ pub struct Embedding {
 impl Embedding {
     /// A zeroed embedding for taps of these shapes.
     pub fn new(shapes: &[TapShape], pooling: Pooling) -> Self {
-        let dimensions = shapes.iter().map(|shape| shape[0]).sum();
+        let dimensions: usize = shapes.iter().map(|shape| shape[0]).sum();
         let height = shapes.iter().map(|shape| shape[1]).max().unwrap_or(0);
         let width = shapes.iter().map(|shape| shape[2]).max().unwrap_or(0);
         let positions = height * width;
@@ -42,18 +44,47 @@ impl Embedding {
             width,
             values: vec![0.0; dimensions * positions],
             pooling,
+            taken: vec![true; dimensions],
             pooled: vec![0.0; positions],
             row: vec![0.0; width + 2],
         }
+    }
+
+    /// The same with only some of the channels, given by their numbers among those of all taps, in ascending order.
+    ///
+    /// # Errors
+    /// Numbers that do not ascend, or that the taps do not have.
+    pub fn with_channels(mut self, channels: &[usize]) -> Result<Self, String> {
+        let all = self.taken.len();
+        let ascend = channels.windows(2).all(|pair| pair[0] < pair[1]);
+        if channels.is_empty() || !ascend || channels.last().is_some_and(|&last| last >= all) {
+            return Err(format!(
+                "channels are not ascending numbers below the {all} that the taps have"
+            ));
+        }
+        self.taken.fill(false);
+        for &channel in channels {
+            self.taken[channel] = true;
+        }
+        self.dimensions = channels.len();
+        self.values
+            .truncate(self.dimensions * self.height * self.width);
+        Ok(self)
     }
 
     /// Takes over the taps of one image; their shapes are those given to [`Embedding::new`].
     pub fn fill(&mut self, taps: &[Tap<'_>]) {
         let (height, width) = (self.height, self.width);
         let mut channels = self.values.chunks_exact_mut(height * width);
+        let mut taken = self.taken.iter();
         for tap in taps {
             let size = tap.height * tap.width;
-            for (source, out) in tap.values.chunks_exact(size).zip(channels.by_ref()) {
+            let sources = tap.values.chunks_exact(size).zip(taken.by_ref());
+            for (source, out) in sources
+                .filter(|(_, taken)| **taken)
+                .map(|(source, _)| source)
+                .zip(channels.by_ref())
+            {
                 let pooled = &mut self.pooled[..size.min(height * width)];
                 let source = match self.pooling {
                     Pooling::None => source,
@@ -196,6 +227,25 @@ mod tests {
         };
         assert_eq!(&embedding.values()[16..32], &up(10.0));
         assert_eq!(&embedding.values()[32..], &up(20.0));
+    }
+
+    #[test]
+    fn only_the_channels_asked_for_are_taken() {
+        let values: Vec<f32> = (0..6u8).map(f32::from).collect();
+        let taps = [&values[..4], &values[4..]].map(|values| Tap {
+            channels: values.len() / 2,
+            height: 1,
+            width: 2,
+            values,
+        });
+        let all = || Embedding::new(&[[2, 1, 2], [1, 1, 2]], Pooling::None);
+        let mut embedding = all().with_channels(&[1, 2]).unwrap();
+        embedding.fill(&taps);
+        assert_eq!(embedding.dimensions(), 2);
+        assert_eq!(embedding.values(), [2.0, 3.0, 4.0, 5.0]);
+        for wrong in [&[][..], &[1, 1], &[2, 1], &[3]] {
+            assert!(all().with_channels(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

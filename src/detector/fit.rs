@@ -1,7 +1,7 @@
 //! From good images to a model: features, head, and a threshold from images that the head has not seen.
 
 use super::anomaly_map::AnomalyMap;
-use super::backbone::{Backbone, BackboneFile, Normalization};
+use super::backbone::{Backbone, BackboneFile, Normalization, TapShape};
 use super::calibration::Calibration;
 use super::embedding::Embedding;
 use super::error::{Error, Result};
@@ -26,6 +26,8 @@ pub struct FitOptions<'a> {
     pub backbone: &'a Path,
     /// Names of the feature taps; empty: the method's own.
     pub taps: Vec<String>,
+    /// How many of the taps' channels to take, at random (PaDiM, section III.A); `None`: all.
+    pub dimensions: Option<usize>,
     /// Height and width of the image tensor.
     pub input_size: [usize; 2],
     /// x, y, width, height in 0..1 of the frame.
@@ -43,6 +45,7 @@ pub struct Fitter<'a> {
     backbone_name: String,
     backbone_sha256: String,
     backbone: Backbone,
+    channels: Option<Vec<usize>>,
     embedding: Embedding,
     head: Box<dyn HeadFitter>,
     samples: Samples,
@@ -70,13 +73,21 @@ impl<'a> Fitter<'a> {
             options.threads,
             options.library,
         )?;
-        let embedding = options.recipe.embedding(backbone.shapes());
+        let channels = match options.dimensions {
+            Some(count) => Some(random_channels(backbone.shapes(), count)?),
+            None => None,
+        };
+        let embedding = options
+            .recipe
+            .embedding(backbone.shapes(), channels.as_deref())
+            .map_err(Error::Fit)?;
         let head = options.recipe.fitter(&embedding)?;
         Ok(Self {
             options,
             backbone_name: file.name(),
             backbone_sha256: file.sha256,
             backbone,
+            channels,
             samples: Samples::new(&embedding, samples::BYTES),
             embedding,
             head,
@@ -181,6 +192,7 @@ impl<'a> Fitter<'a> {
             backbone: self.backbone_name,
             backbone_sha256: self.backbone_sha256,
             taps: self.options.taps,
+            channels: self.channels,
             input_size: self.options.input_size,
             resize: RESIZE.into(),
             normalization: self.backbone.normalization(),
@@ -199,4 +211,17 @@ impl<'a> Fitter<'a> {
             self.backbone,
         ))
     }
+}
+
+/// `count` of the taps' channels, the same ones every time.
+fn random_channels(shapes: &[TapShape], count: usize) -> Result<Vec<usize>> {
+    let all: usize = shapes.iter().map(|shape| shape[0]).sum();
+    if count == 0 || count > all {
+        return Err(Error::Fit(format!(
+            "{count} dimensions were asked for, and the taps have 1 to {all}"
+        )));
+    }
+    let mut channels = fastrand::Rng::with_seed(0).choose_multiple(0..all, count);
+    channels.sort_unstable();
+    Ok(channels)
 }

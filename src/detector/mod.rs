@@ -103,7 +103,7 @@ impl Detector {
             method: metadata.method,
             preset: metadata.preset,
         };
-        let embedding = recipe.embedding(backbone.shapes());
+        let embedding = recipe.embedding(backbone.shapes(), metadata.channels.as_deref())?;
         let head = recipe.load(&embedding, &model.tensors())?;
         let [height, width] = metadata.map_size;
         let map = AnomalyMap::new(

@@ -40,6 +40,9 @@ pub struct Metadata {
     pub backbone: String,
     pub backbone_sha256: String,
     pub taps: Vec<String>,
+    /// The channels taken, by their numbers among those of all taps; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<Vec<usize>>,
     /// Height and width of the image tensor.
     pub input_size: [usize; 2],
     pub resize: String,

@@ -81,14 +81,25 @@ impl Recipe {
         }
     }
 
-    /// An empty embedding as this method needs it.
-    pub fn embedding(self, shapes: &[TapShape]) -> Embedding {
+    /// An empty embedding as this method needs it, of all channels of the taps or of some.
+    ///
+    /// # Errors
+    /// As [`Embedding::with_channels`].
+    pub fn embedding(
+        self,
+        shapes: &[TapShape],
+        channels: Option<&[usize]>,
+    ) -> std::result::Result<Embedding, String> {
         let pooling = match (self.method, self.preset) {
             (Method::PadimLite | Method::PatchcoreLite, Preset::Default) => Pooling::Blend3x3,
             (Method::PadimLite | Method::Padim, _) => Pooling::None,
             (Method::Patchcore, _) | (Method::PatchcoreLite, Preset::Paper) => Pooling::Average3x3,
         };
-        Embedding::new(shapes, pooling)
+        let embedding = Embedding::new(shapes, pooling);
+        match channels {
+            Some(channels) => embedding.with_channels(channels),
+            None => Ok(embedding),
+        }
     }
 
     /// Standard deviation of the Gaussian that smooths the anomaly map, in map pixels. The map has half the input's side, so 2 is the
