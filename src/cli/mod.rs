@@ -4,7 +4,7 @@ mod dataset;
 mod eval;
 mod fit;
 mod heatmap;
-mod images;
+pub mod images;
 mod info;
 mod report;
 mod score;

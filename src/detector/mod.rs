@@ -14,7 +14,7 @@ pub mod model_file;
 mod onnx;
 pub mod runtime;
 pub(crate) mod samples;
-pub(crate) mod search;
+pub mod search;
 
 pub use anomaly_map::Region;
 pub use error::{Error, Result};
