@@ -137,7 +137,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         backbone
             .run(&tensor?, |taps| embedding.fill(taps))
             .with_context(|| format!("image {}", path.display()))?;
-        samples.add(0, &embedding);
+        samples.add(0, &embedding.to_patches());
         bar.inc(1);
         Ok(())
     })?;

@@ -1,6 +1,7 @@
 //! The patch embedding: the feature taps of one image side by side on one grid.
 
 use super::backbone::{Tap, TapShape};
+use half::f16;
 
 /// What is done to each tap before it is put on the grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,9 @@ pub enum Pooling {
 
 /// Share of the neighbourhood in [`Pooling::Blend3x3`].
 const BLEND: f32 = 0.3;
+
+/// Channels that are transposed together.
+const TRANSPOSED: usize = 16;
 
 /// Taps concatenated over channels, `dimensions` x `height` x `width` (row-major), on the grid of the largest tap. Smaller taps are
 /// upsampled by the nearest neighbour, as PatchCore's and PaDiM's reference code does.
@@ -131,6 +135,22 @@ impl Embedding {
     /// `dimensions` x `positions`, row-major.
     pub fn values(&self) -> &[f32] {
         &self.values
+    }
+
+    /// The values patch by patch, `positions` x `dimensions`, as 16-bit floats.
+    pub fn to_patches(&self) -> Vec<f16> {
+        let positions = self.positions();
+        let mut patches = vec![f16::ZERO; self.values.len()];
+        // Some channels at a time, so that what is written stays in the cache.
+        for (first, channels) in self.values.chunks(TRANSPOSED * positions).enumerate() {
+            for (position, patch) in patches.chunks_exact_mut(self.dimensions).enumerate() {
+                let values = channels.iter().skip(position).step_by(positions);
+                for (value, &channel) in patch[first * TRANSPOSED..].iter_mut().zip(values) {
+                    *value = f16::from_f32(channel);
+                }
+            }
+        }
+        patches
     }
 
     pub(super) fn values_mut(&mut self) -> &mut [f32] {

@@ -6,9 +6,11 @@ use super::calibration::Calibration;
 use super::embedding::Embedding;
 use super::error::{Error, Result};
 use super::heads::{HeadFitter, Preset, Progress, Recipe};
-use super::model_file::{FORMAT_VERSION, Metadata, ModelFile, Quantiles, RESIZE, TensorReader};
+use super::model_file::{
+    FORMAT_VERSION, HeadTensor, Metadata, ModelFile, Quantiles, RESIZE, TensorReader,
+};
 use super::samples::{self, Samples};
-use half::f16;
+use rayon::prelude::*;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -16,6 +18,8 @@ use std::time::SystemTime;
 pub const FEWEST_IMAGES: usize = 10;
 /// Every fold's images are scored by a head fitted on the other folds.
 const FOLDS: usize = 5;
+/// Bytes of the heads that score held-out images at a time.
+const HEADS_BYTES: usize = 1 << 28;
 /// Height and width of the anomaly map for a square input of 224: half the input, eight times the patch grid.
 const MAP_SCALE: usize = 2;
 
@@ -110,12 +114,10 @@ impl<'a> Fitter<'a> {
         if embedding.values().iter().any(|value| !value.is_finite()) {
             return Err(Error::Inference("a feature is not a finite number".into()));
         }
-        // What is taken out of the statistics for a fold has to be exactly what went in.
-        for value in embedding.values_mut() {
-            *value = f16::from_f32(*value).to_f32();
-        }
-        self.head.add(embedding);
-        self.samples.add(self.images % FOLDS, embedding);
+        // What is taken out of the statistics for a fold has to be exactly what went in: both get the rounded values.
+        let patches = embedding.to_patches();
+        self.head.add(&patches);
+        self.samples.add(self.images % FOLDS, &patches);
         self.images += 1;
         Ok(())
     }
@@ -146,36 +148,21 @@ impl<'a> Fitter<'a> {
                     / self.options.input_size[1] as f32
             }
         };
-        let mut map = AnomalyMap::new(
+        let map = AnomalyMap::new(
             self.embedding.grid(),
             (map_size[0], map_size[1]),
             map_sigma,
             map_offset,
         );
-        let mut patch_scores = vec![0.0; self.embedding.positions()];
         let mut scores = vec![0.0; self.samples.images()];
         for fold in 0..FOLDS {
-            // Scored as they would be after storing, so that the threshold holds for what runs.
             progress("setting the threshold", fold, FOLDS);
+            // Scored as they would be after storing, so that the threshold holds for what runs.
             let tensors = self
                 .head
                 .fit(&self.samples, Some(fold), &mut |_, _, _| ())?;
-            let reader = TensorReader::new(&tensors);
-            let mut head = self
-                .options
-                .recipe
-                .load(&self.embedding, &reader)
-                .map_err(Error::Fit)?;
-            for (index, _) in self
-                .samples
-                .folds()
-                .iter()
-                .enumerate()
-                .filter(|(_, of)| **of == fold)
-            {
-                self.samples.restore(index, &mut self.embedding);
-                head.score(&self.embedding, &mut patch_scores);
-                scores[index] = map.update(&patch_scores) * head.image_weight();
+            for (image, score) in self.score_fold(fold, &tensors, &map)? {
+                scores[image] = score;
             }
         }
         let calibration = Calibration::new(scores)?;
@@ -210,6 +197,39 @@ impl<'a> Fitter<'a> {
             ModelFile::new(metadata, calibration, tensors),
             self.backbone,
         ))
+    }
+}
+
+impl Fitter<'_> {
+    /// Image scores of the samples of one fold, on all cores, each with a head of its own as far as these are small.
+    fn score_fold(
+        &self,
+        fold: usize,
+        tensors: &[HeadTensor],
+        map: &AnomalyMap,
+    ) -> Result<Vec<(usize, f32)>> {
+        let folds = self.samples.folds().iter().enumerate();
+        let images: Vec<usize> = folds
+            .filter(|(_, of)| **of == fold)
+            .map(|(image, _)| image)
+            .collect();
+        let bytes: usize = tensors.iter().map(HeadTensor::bytes).sum();
+        let heads = (HEADS_BYTES / bytes.max(1)).clamp(1, rayon::current_num_threads());
+        let parts = images.par_chunks(images.len().div_ceil(heads).max(1));
+        let (recipe, shape, samples) = (self.options.recipe, &self.embedding, &self.samples);
+        let scores = parts.map(|images| {
+            let head = recipe.load(shape, &TensorReader::new(tensors));
+            let mut head = head.map_err(Error::Fit)?;
+            let (mut map, mut embedding) = (map.clone(), shape.clone());
+            let mut patch_scores = vec![0.0; embedding.positions()];
+            let score = |&image: &usize| {
+                samples.restore(image, &mut embedding);
+                head.score(&embedding, &mut patch_scores);
+                (image, map.update(&patch_scores) * head.image_weight())
+            };
+            Ok(images.iter().map(score).collect())
+        });
+        Ok(scores.collect::<Result<Vec<Vec<_>>>>()?.concat())
     }
 }
 

@@ -148,6 +148,11 @@ impl HeadTensor {
             data: values.to_vec(),
         }
     }
+
+    /// Size of the data.
+    pub fn bytes(&self) -> usize {
+        self.data.len()
+    }
 }
 
 /// A model: what it says of itself, its head's tensors, and the scores behind its threshold.

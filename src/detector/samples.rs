@@ -33,27 +33,19 @@ impl Samples {
         }
     }
 
-    /// Takes in one image, or leaves it out where the sample says so.
-    pub fn add(&mut self, fold: usize, embedding: &Embedding) {
+    /// Takes in one image (positions x dimensions), or leaves it out where the sample says so.
+    pub fn add(&mut self, fold: usize, patches: &[f16]) {
         self.seen += 1;
         let image = self.positions * self.dimensions;
-        let slot = if self.folds.len() < self.capacity {
-            self.values.resize(self.values.len() + image, f16::ZERO);
+        if self.folds.len() < self.capacity {
+            self.values.extend_from_slice(patches);
             self.folds.push(fold);
-            self.folds.len() - 1
-        } else {
-            let slot = (self.random() % self.seen as u64) as usize;
-            if slot >= self.capacity {
-                return;
-            }
+            return;
+        }
+        let slot = (self.random() % self.seen as u64) as usize;
+        if slot < self.capacity {
             self.folds[slot] = fold;
-            slot
-        };
-        let target = &mut self.values[slot * image..][..image];
-        for (dimension, row) in embedding.values().chunks_exact(self.positions).enumerate() {
-            for (position, &value) in row.iter().enumerate() {
-                target[position * self.dimensions + dimension] = f16::from_f32(value);
-            }
+            self.values[slot * image..][..image].copy_from_slice(patches);
         }
     }
 
@@ -95,10 +87,16 @@ impl Samples {
         &self.values[index * self.dimensions..][..self.dimensions]
     }
 
+    /// The patches of a held image, positions x dimensions.
+    pub fn image(&self, image: usize) -> &[f16] {
+        let size = self.positions * self.dimensions;
+        &self.values[image * size..][..size]
+    }
+
     /// Brings the embedding of a held image back.
     pub fn restore(&self, image: usize, embedding: &mut Embedding) {
         let (dimensions, positions) = (self.dimensions, self.positions);
-        let values = &self.values[image * positions * dimensions..][..positions * dimensions];
+        let values = self.image(image);
         for (dimension, row) in embedding
             .values_mut()
             .chunks_exact_mut(positions)
@@ -125,7 +123,7 @@ mod tests {
         for image in 0..images {
             embedding.values_mut().fill(image as f32 / 8.0);
             embedding.values_mut()[4] = 1.0;
-            samples.add(image % 5, &embedding);
+            samples.add(image % 5, &embedding.to_patches());
         }
         assert_eq!(samples.images(), capacity);
         assert_eq!(samples.patches().len(), capacity * 6);

@@ -6,16 +6,33 @@ use crate::detector::error::{Error, Result};
 use crate::detector::model_file::HeadTensor;
 use crate::detector::samples::Samples;
 use faer::Mat;
+use half::f16;
+use half::slice::HalfFloatSliceExt as _;
 use rayon::prelude::*;
 
 /// Images are taken in batches, so that the scatter matrices (tens of MB) are walked once per batch rather than once per image.
 const BATCH: usize = 16;
 
 /// Mean and scatter matrix (upper triangle, row by row) of one position.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Position {
     mean: Vec<f64>,
     scatter: Vec<f32>,
+}
+
+impl Clone for Position {
+    fn clone(&self) -> Self {
+        Self {
+            mean: self.mean.clone(),
+            scatter: self.scatter.clone(),
+        }
+    }
+
+    /// Into the memory that is there.
+    fn clone_from(&mut self, other: &Self) {
+        self.mean.clone_from(&other.mean);
+        self.scatter.clone_from(&other.scatter);
+    }
 }
 
 /// Number of entries of the upper triangle of a `dimensions` x `dimensions` matrix.
@@ -23,6 +40,8 @@ pub fn triangle(dimensions: usize) -> usize {
     dimensions * (dimensions + 1) / 2
 }
 
+/// Entries that a thread sums over all positions at a time.
+const SUMMED: usize = 1024;
 /// Statistics larger than this are refused: fitting holds two copies of them.
 const LARGEST: usize = 4 << 30;
 
@@ -38,6 +57,8 @@ pub struct GaussianStatistics {
     /// Up to [`BATCH`] images, position-major: positions x images x dimensions.
     pending: Vec<f32>,
     pending_count: usize,
+    /// Memory for [`GaussianStatistics::without`].
+    rest: Option<Box<GaussianStatistics>>,
 }
 
 impl GaussianStatistics {
@@ -66,12 +87,13 @@ impl GaussianStatistics {
             positions: vec![position; positions],
             pending: vec![0.0; positions * BATCH * dimensions],
             pending_count: 0,
+            rest: None,
         })
     }
 
-    /// Adds one image.
-    pub fn add(&mut self, embedding: &Embedding) {
-        self.push(embedding);
+    /// Adds one image (positions x dimensions).
+    pub fn add(&mut self, patches: &[f16]) {
+        self.push(patches);
         if self.pending_count == BATCH {
             self.take_in();
         }
@@ -89,13 +111,11 @@ impl GaussianStatistics {
         self.update(count, -1.0);
     }
 
-    fn push(&mut self, embedding: &Embedding) {
-        let positions = embedding.positions();
-        for (dimension, row) in embedding.values().chunks_exact(positions).enumerate() {
-            for (position, &value) in row.iter().enumerate() {
-                self.pending
-                    [(position * BATCH + self.pending_count) * self.dimensions + dimension] = value;
-            }
+    fn push(&mut self, patches: &[f16]) {
+        let (dimensions, number) = (self.dimensions, self.pending_count);
+        let pending = self.pending.chunks_exact_mut(BATCH * dimensions);
+        for (pending, patch) in pending.zip(patches.chunks_exact(dimensions)) {
+            patch.convert_to_f32_slice(&mut pending[number * dimensions..][..dimensions]);
         }
         self.pending_count += 1;
     }
@@ -131,47 +151,49 @@ impl GaussianStatistics {
                     *mean += sign * difference * batch_count / left;
                     *sum = difference;
                 }
-                for row in batch.chunks_exact(dimensions) {
-                    add_outer_product(&mut position.scatter, row, sign as f32);
-                }
+                add_outer_products(&mut position.scatter, batch, dimensions, sign as f32);
                 let delta: Vec<f32> = delta.iter().map(|&value| value as f32).collect();
-                add_outer_product(
-                    &mut position.scatter,
-                    &delta,
-                    (sign * before * batch_count / left) as f32,
-                );
+                let weight = (sign * before * batch_count / left) as f32;
+                add_outer_products(&mut position.scatter, &delta, dimensions, weight);
             });
         self.count = after;
         self.pending_count = 0;
     }
 
-    /// A copy from which the images of one fold of `samples` are taken out; `scratch` is an embedding to work in.
+    /// The statistics without the images of one fold of `samples`.
     ///
     /// # Errors
     /// [`Error::Fit`] where what is left are fewer than the two images that a variance needs.
-    pub fn without(
-        &mut self,
-        samples: &Samples,
-        fold: Option<usize>,
-        scratch: &mut Embedding,
-    ) -> Result<Self> {
+    pub fn without(&mut self, samples: &Samples, fold: Option<usize>) -> Result<&Self> {
         self.take_in();
-        let mut rest = self.clone();
-        for (image, &of) in samples.folds().iter().enumerate() {
-            if Some(of) == fold {
-                samples.restore(image, scratch);
-                rest.push(scratch);
-                if rest.pending_count == BATCH {
-                    rest.take_out();
+        let statistics = if fold.is_none() {
+            &*self
+        } else {
+            let mut rest = match self.rest.take() {
+                Some(mut rest) => {
+                    let pairs = rest.positions.par_iter_mut().zip(&self.positions);
+                    pairs.for_each(|(to, from)| to.clone_from(from));
+                    rest.count = self.count;
+                    rest
+                }
+                None => Box::new(self.clone()),
+            };
+            for (image, &of) in samples.folds().iter().enumerate() {
+                if Some(of) == fold {
+                    rest.push(samples.image(image));
+                    if rest.pending_count == BATCH {
+                        rest.take_out();
+                    }
                 }
             }
-        }
-        rest.take_out();
-        match rest.count {
+            rest.take_out();
+            self.rest.insert(rest)
+        };
+        match statistics.count {
             count @ 0..2 => Err(Error::Fit(format!(
                 "{count} good images are too few for a variance"
             ))),
-            _ => Ok(rest),
+            _ => Ok(statistics),
         }
     }
 
@@ -196,18 +218,41 @@ impl GaussianStatistics {
     /// Scatter matrix of one position divided by `degrees` (of freedom).
     pub fn covariance(&self, position: usize, degrees: f64) -> Mat<f64> {
         let scatter = self.scatter(position);
-        symmetric(self.dimensions, |entry| f64::from(scatter[entry]) / degrees)
+        let factor = degrees.recip();
+        symmetric(self.dimensions, |entry| f64::from(scatter[entry]) * factor)
+    }
+
+    /// The lower triangular H with H + Hᵀ = the covariance of one position: half the work where only products with it are needed.
+    pub fn half_covariance(&self, position: usize, degrees: f64) -> Mat<f64> {
+        let factor = degrees.recip();
+        let mut half = Mat::zeros(self.dimensions, self.dimensions);
+        let mut rest = self.scatter(position);
+        for i in 0..self.dimensions {
+            let (row, after) = rest.split_at(self.dimensions - i);
+            rest = after;
+            let column = &mut half.col_as_slice_mut(i)[i..];
+            for (value, &scatter) in column.iter_mut().zip(row) {
+                *value = f64::from(scatter) * factor;
+            }
+            column[0] *= 0.5;
+        }
+        half
     }
 
     /// Mean over positions of their covariances: what varies at one place, whatever the place.
     pub fn pooled_covariance(&self) -> Mat<f64> {
         let degrees = (self.count as f64 - 1.0) * self.positions.len() as f64;
         let mut sums = vec![0.0f64; triangle(self.dimensions)];
-        for position in &self.positions {
-            for (sum, &value) in sums.iter_mut().zip(&position.scatter) {
-                *sum += f64::from(value);
-            }
-        }
+        sums.par_chunks_mut(SUMMED)
+            .enumerate()
+            .for_each(|(chunk, sums)| {
+                for position in &self.positions {
+                    let values = &position.scatter[chunk * SUMMED..];
+                    for (sum, &value) in sums.iter_mut().zip(values) {
+                        *sum += f64::from(value);
+                    }
+                }
+            });
         symmetric(self.dimensions, |entry| sums[entry] / degrees)
     }
 
@@ -223,7 +268,6 @@ type Fit = fn(&GaussianStatistics) -> Result<Vec<HeadTensor>>;
 /// Gathers the statistics that any Gaussian head is fitted from.
 pub struct GaussianFitter {
     statistics: GaussianStatistics,
-    scratch: Embedding,
     fit: Fit,
 }
 
@@ -233,15 +277,14 @@ impl GaussianFitter {
     pub fn new(shape: &Embedding, fit: Fit) -> Result<Self> {
         Ok(Self {
             statistics: GaussianStatistics::new(shape)?,
-            scratch: shape.clone(),
             fit,
         })
     }
 }
 
 impl HeadFitter for GaussianFitter {
-    fn add(&mut self, embedding: &Embedding) {
-        self.statistics.add(embedding);
+    fn add(&mut self, patches: &[f16]) {
+        self.statistics.add(patches);
     }
 
     fn fit(
@@ -250,11 +293,7 @@ impl HeadFitter for GaussianFitter {
         without: Option<usize>,
         _: Progress<'_>,
     ) -> Result<Vec<HeadTensor>> {
-        (self.fit)(
-            &self
-                .statistics
-                .without(samples, without, &mut self.scratch)?,
-        )
+        (self.fit)(self.statistics.without(samples, without)?)
     }
 }
 
@@ -263,25 +302,47 @@ fn symmetric(size: usize, entry: impl Fn(usize) -> f64) -> Mat<f64> {
     let mut matrix = Mat::zeros(size, size);
     let mut next = 0;
     for i in 0..size {
-        for j in i..size {
-            let value = entry(next);
-            matrix[(i, j)] = value;
-            matrix[(j, i)] = value;
+        for value in &mut matrix.col_as_slice_mut(i)[i..] {
+            *value = entry(next);
             next += 1;
+        }
+    }
+    for i in 1..size {
+        for j in 0..i {
+            matrix[(j, i)] = matrix[(i, j)];
         }
     }
     matrix
 }
 
-/// Upper triangle of `scatter` += `weight` * v vᵀ.
-fn add_outer_product(scatter: &mut [f32], v: &[f32], weight: f32) {
-    let mut rest = scatter;
-    for (i, &value) in v.iter().enumerate() {
-        let (row, after) = rest.split_at_mut(v.len() - i);
-        rest = after;
-        let scale = weight * value;
-        for (sum, &other) in row.iter_mut().zip(&v[i..]) {
-            *sum += scale * other;
+/// Upper triangle of `scatter` += `weight` * sum of v vᵀ over the vectors (rows x `dimensions`), four of them in one pass.
+#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f"))]
+fn add_outer_products(scatter: &mut [f32], vectors: &[f32], dimensions: usize, weight: f32) {
+    let zeros = [0.0f32; 0];
+    for four in vectors.chunks(4 * dimensions) {
+        let mut rows = four.chunks_exact(dimensions);
+        let [a, b, c, d] = std::array::from_fn(|_| rows.next().unwrap_or(&zeros));
+        let mut rest = &mut *scatter;
+        for i in 0..dimensions {
+            let (row, after) = rest.split_at_mut(dimensions - i);
+            rest = after;
+            let scale = weight * a[i];
+            if d.is_empty() {
+                for v in [a, b, c] {
+                    if !v.is_empty() {
+                        let scale = weight * v[i];
+                        for (sum, &value) in row.iter_mut().zip(&v[i..]) {
+                            *sum += scale * value;
+                        }
+                    }
+                }
+                continue;
+            }
+            let scales = [scale, weight * b[i], weight * c[i], weight * d[i]];
+            let values = a[i..].iter().zip(&b[i..]).zip(&c[i..]).zip(&d[i..]);
+            for (sum, (((&a, &b), &c), &d)) in row.iter_mut().zip(values) {
+                *sum += scales[0] * a + scales[1] * b + (scales[2] * c + scales[3] * d);
+            }
         }
     }
 }
@@ -290,7 +351,6 @@ fn add_outer_product(scatter: &mut [f32], v: &[f32], weight: f32) {
 mod tests {
     use super::*;
     use crate::detector::embedding::Pooling;
-    use half::f16;
     use proptest::prelude::*;
 
     fn embedding(values: &[f32], dimensions: usize) -> Embedding {
@@ -306,16 +366,16 @@ mod tests {
         fn equals_the_two_pass_definition(images in prop::collection::vec(prop::collection::vec(-50.0f32..50.0, 6), 4..60), removed in 2usize..60, offset in -100.0f32..100.0) {
             let (dimensions, positions) = (3, 2);
             let shifted: Vec<Vec<f32>> = images.iter().map(|image| image.iter().map(|value| f16::from_f32(value + offset).to_f32()).collect()).collect();
-            let mut scratch = embedding(&shifted[0], dimensions);
-            let mut statistics = GaussianStatistics::new(&scratch).unwrap();
-            let mut samples = Samples::new(&scratch, 1 << 20);
+            let shape = embedding(&shifted[0], dimensions);
+            let mut statistics = GaussianStatistics::new(&shape).unwrap();
+            let mut samples = Samples::new(&shape, 1 << 20);
             for (index, image) in shifted.iter().enumerate() {
-                let embedding = embedding(image, dimensions);
-                statistics.add(&embedding);
-                samples.add(usize::from(index >= removed), &embedding);
+                let patches = embedding(image, dimensions).to_patches();
+                statistics.add(&patches);
+                samples.add(usize::from(index >= removed), &patches);
             }
             let (without, shifted) = if removed % 2 == 0 { (None, &shifted[..]) } else { (Some(1), &shifted[..removed.min(shifted.len())]) };
-            let all = statistics.without(&samples, without, &mut scratch).unwrap();
+            let all = statistics.without(&samples, without).unwrap();
             prop_assert_eq!(all.count(), shifted.len());
             let images = shifted;
             for position in 0..positions {

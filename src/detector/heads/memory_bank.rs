@@ -1,11 +1,11 @@
 //! Fits heads that keep a coreset of good patches as they are.
 
 use super::{HeadFitter, Progress};
-use crate::detector::embedding::Embedding;
 use crate::detector::error::{Error, Result};
 use crate::detector::model_file::HeadTensor;
 use crate::detector::samples::Samples;
 use crate::detector::search::coreset::greedy_k_center;
+use half::f16;
 
 /// Makes the tensors of a head from the vectors of its bank (rows x dimensions), and what else there is outside of one fold.
 type Store = fn(&[f32], &Samples, Option<usize>) -> Result<Vec<HeadTensor>>;
@@ -29,7 +29,7 @@ impl BankFitter {
 }
 
 impl HeadFitter for BankFitter {
-    fn add(&mut self, _: &Embedding) {}
+    fn add(&mut self, _: &[f16]) {}
 
     fn fit(
         &mut self,

@@ -13,6 +13,7 @@ use super::embedding::{Embedding, Pooling};
 use super::error::Result;
 use super::model_file::{HeadTensor, TensorReader};
 use super::samples::Samples;
+use half::f16;
 use serde::{Deserialize, Serialize};
 
 /// What is fitted.
@@ -163,8 +164,8 @@ pub type Progress<'a> = &'a mut dyn FnMut(&'static str, usize, usize);
 
 /// Takes in good images, then makes heads from them; several times, since the threshold comes from images that a head has not seen.
 pub trait HeadFitter: Send {
-    /// Takes in one good image.
-    fn add(&mut self, embedding: &Embedding);
+    /// Takes in one good image (positions x dimensions).
+    fn add(&mut self, patches: &[f16]);
 
     /// The tensors of a head, for [`Recipe::load`]: from all images added, or such that no image of one fold of `samples` has a share
     /// in it. `samples` are images added, all of them or a random part.

@@ -15,7 +15,8 @@ use crate::detector::embedding::Embedding;
 use crate::detector::error::{Error, Result};
 use crate::detector::model_file::{HeadTensor, TensorReader};
 use crate::detector::search::distance::{LANES, Lanes, ROWS, dot_products, gather_panel};
-use faer::{Mat, Side};
+use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::{Accum, Mat, Par, Side};
 use half::f16;
 use rayon::prelude::*;
 
@@ -83,14 +84,28 @@ pub fn fit(
     let factors: Option<Vec<Mat<f64>>> = (0..positions)
         .into_par_iter()
         .map(|position| {
-            let small = &stored * statistics.covariance(position, degrees) * stored.transpose();
+            let half = statistics.half_covariance(position, degrees);
+            let mut product = Mat::zeros(full, reduced);
+            triangular::matmul(
+                &mut product,
+                BlockStructure::Rectangular,
+                Accum::Replace,
+                &half,
+                BlockStructure::TriangularLower,
+                stored.transpose(),
+                BlockStructure::Rectangular,
+                1.0,
+                Par::Seq,
+            );
+            let half = &stored * product;
             inverse_factor(&Mat::from_fn(reduced, reduced, |i, j| {
-                (1.0 - shrinkage) * small[(i, j)] + if i == j { shrinkage } else { 0.0 }
+                (1.0 - shrinkage) * (half[(i, j)] + half[(j, i)])
+                    + if i == j { shrinkage } else { 0.0 }
             }))
         })
         .collect();
     let factors = factors.ok_or_else(failed)?;
-    let spreads: Vec<f64> = factors.iter().map(spread).collect();
+    let spreads: Vec<f64> = factors.par_iter().map(spread).collect();
     let (table, table_scale) = pair_scales(&factors, &spreads, reduced);
     let scaled: Vec<f64> = table
         .iter()
@@ -194,7 +209,9 @@ fn spread(factor: &Mat<f64>) -> f64 {
 
 /// How large an entry of the factors is over all positions, relative to each position's spread: 8 bits, at least 1, and their scale.
 fn pair_scales(factors: &[Mat<f64>], spreads: &[f64], reduced: usize) -> (Vec<u8>, f32) {
-    let typical: Vec<f64> = below(reduced)
+    let entries: Vec<(usize, usize)> = below(reduced).collect();
+    let typical: Vec<f64> = entries
+        .into_par_iter()
         .map(|at| {
             let squares = factors
                 .iter()

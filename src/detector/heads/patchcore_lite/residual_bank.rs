@@ -13,6 +13,7 @@ use crate::detector::model_file::{HeadTensor, TensorReader};
 use crate::detector::samples::Samples;
 use crate::detector::search::coreset::greedy_k_center;
 use crate::detector::search::distance::{Bank, LANES};
+use half::f16;
 
 /// What fits, with the bank, into 262,144 bytes for 224 dimensions at 14 x 14 positions.
 const SHAPE: Shape = Shape {
@@ -50,8 +51,8 @@ impl Fitter {
 }
 
 impl HeadFitter for Fitter {
-    fn add(&mut self, embedding: &Embedding) {
-        self.statistics.add(embedding);
+    fn add(&mut self, patches: &[f16]) {
+        self.statistics.add(patches);
     }
 
     fn fit(
@@ -60,10 +61,8 @@ impl HeadFitter for Fitter {
         without: Option<usize>,
         progress: Progress<'_>,
     ) -> Result<Vec<HeadTensor>> {
-        let statistics = self
-            .statistics
-            .without(samples, without, &mut self.embedding)?;
-        let mut tensors = whitening::fit(&statistics, SHAPE, shrinkage(statistics.count()))?;
+        let statistics = self.statistics.without(samples, without)?;
+        let mut tensors = whitening::fit(statistics, SHAPE, shrinkage(statistics.count()))?;
         let reader = TensorReader::new(&tensors);
         let mut whitening = Whitening::load(SHAPE, &self.embedding, &reader)
             .map_err(crate::detector::error::Error::Fit)?;
