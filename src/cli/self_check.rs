@@ -246,7 +246,7 @@ fn foreground(image: &RgbImage) -> Vec<(u32, u32)> {
             .fold(0.0, f32::max)
             > FOREGROUND
     };
-    let all = || image.enumerate_pixels().map(|(x, y, pixel)| (x, y, pixel));
+    let all = || image.enumerate_pixels();
     let part: Vec<(u32, u32)> = all()
         .filter(|(_, _, pixel)| differs(pixel))
         .map(|(x, y, _)| (x, y))

@@ -38,7 +38,7 @@ impl PatchCore {
         let rows = tensors.rows("bank")?;
         let bank = Bank::new(tensors.f16("bank", &[rows, dimensions])?, dimensions);
         Ok(Self {
-            support: Vec::with_capacity(bank.len()),
+            support: Vec::with_capacity(bank.count()),
             bank,
             positions: shape.positions(),
             panel: vec![[0.0; LANES]; dimensions],
@@ -77,7 +77,7 @@ impl Head for PatchCore {
         let near = self.bank.vector(self.nearest);
         self.support.clear();
         self.support.extend(
-            (0..self.bank.len())
+            (0..self.bank.count())
                 .map(|index| (squared_distance(near, self.bank.vector(index)), index)),
         );
         let count = NEIGHBOURS.min(self.support.len());
