@@ -155,3 +155,42 @@ fn a_sweep_measures_each_constant_by_itself() {
     );
     sweep("0", 2);
 }
+
+#[test]
+fn a_bench_gives_the_time_of_every_stage() {
+    let bench = |arguments: &[&str]| {
+        let all: Vec<&str> = ["bench", "--json", "--threads", "1", "--frames", "3"]
+            .iter()
+            .chain(arguments)
+            .copied()
+            .collect();
+        json(&run(all, 0)).remove(0)
+    };
+    let stages = [
+        "backbone_ms",
+        "preprocess_ms",
+        "head_ms",
+        "map_ms",
+        "total_ms",
+    ];
+    for method in ["padim-lite", "patchcore-lite"] {
+        let report = bench(&["--method", method]);
+        assert_eq!(report["threads"], 1);
+        assert_eq!(report.as_object().unwrap().len(), 1 + stages.len());
+        let times = stages.map(|stage| report[stage].as_f64().unwrap());
+        assert!(times.iter().all(|&time| time > 0.0), "{report}");
+        assert!(times[4] >= times[1], "{report}");
+    }
+    let model = common::model().path.to_str().unwrap();
+    let report = bench(&["--model", model, "--element"]);
+    let element = report["element_ms"].as_f64().unwrap();
+    assert!(
+        element > report["preprocess_ms"].as_f64().unwrap(),
+        "{report}"
+    );
+    assert!(
+        report["element_heatmap_p99_ms"].as_f64().unwrap()
+            >= report["element_heatmap_ms"].as_f64().unwrap()
+    );
+    run(["bench", "--threads", "1"], 2);
+}

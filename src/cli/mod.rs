@@ -1,5 +1,6 @@
 //! The program `vadlite`: fitting, scoring, evaluating. One file per subcommand; what they share is in `images`.
 
+mod bench;
 mod dataset;
 mod eval;
 mod fit;
@@ -35,6 +36,8 @@ enum Command {
     Score(score::Arguments),
     /// Measure what the constants of PatchCore-Lite cost and bring: each over a list, the others as in the paper
     Sweep(sweep::Arguments),
+    /// Measure what an inspection costs, stage by stage
+    Bench(bench::Arguments),
     /// Show what is in a model file
     Info(info::Arguments),
 }
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
         Command::Sweep(arguments) => sweep::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),
     };
     match result {

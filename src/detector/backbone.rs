@@ -1,7 +1,8 @@
 //! The truncated network: an image tensor in, the named feature taps out, computed by ONNX Runtime.
 
 use super::error::{Error, Result};
-use super::{onnx, runtime};
+use super::model_file::ModelFile;
+use super::{Options, onnx, runtime};
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
@@ -165,6 +166,37 @@ impl Backbone {
         });
         backbone.shapes = shapes.map_err(|error| reason(error.to_string()))?;
         Ok(backbone)
+    }
+
+    /// The backbone of the model in the file `path`.
+    ///
+    /// # Errors
+    /// [`Error::Backbone`] for a file that is missing or is another one than the model was fitted with, and as [`Backbone::new`].
+    pub fn of_model(model: &ModelFile, path: &Path, options: Options<'_>) -> Result<Self> {
+        let metadata = &model.metadata;
+        let backbone_path = match options.backbone {
+            Some(path) => path.to_path_buf(),
+            None => find(&metadata.backbone, Some(path))?,
+        };
+        let file = BackboneFile::read(&backbone_path)?;
+        if file.sha256 != metadata.backbone_sha256 {
+            let reason = format!(
+                "it is not the backbone that {} was fitted with ({}): its SHA-256 is {}, and the model needs {}; name the right file with the property or option backbone, or fit again",
+                path.display(),
+                metadata.backbone,
+                file.sha256,
+                metadata.backbone_sha256
+            );
+            return Err(Error::backbone(backbone_path, reason));
+        }
+        let [height, width] = metadata.input_size;
+        Self::new(
+            &file,
+            &metadata.taps,
+            (height, width),
+            options.threads,
+            options.library,
+        )
     }
 
     /// Shapes of the taps, in the order asked for.

@@ -122,7 +122,7 @@ impl<'a> Fitter<'a> {
         Ok(())
     }
 
-    /// Fits the head on all images and sets the threshold, from at most [`samples::BYTES`] of them where they are very many. Gives the
+    /// Fits the head on all images and sets the threshold, from 1 GiB of their embeddings where they are very many. Gives the
     /// backbone back for use with the model.
     ///
     /// # Errors

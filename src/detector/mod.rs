@@ -21,7 +21,7 @@ pub use error::{Error, Result};
 pub use fit::{FitOptions, Fitter};
 
 use anomaly_map::AnomalyMap;
-use backbone::{Backbone, BackboneFile};
+use backbone::Backbone;
 use embedding::Embedding;
 use heads::{Head, Recipe};
 use model_file::ModelFile;
@@ -66,30 +66,7 @@ impl Detector {
     /// missing, is another one than the model was fitted with, or lacks a tap; [`Error::Runtime`] without ONNX Runtime.
     pub fn open(path: &Path, options: Options<'_>) -> Result<Self> {
         let model = ModelFile::read(path)?;
-        let metadata = &model.metadata;
-        let backbone_path = match options.backbone {
-            Some(path) => path.to_path_buf(),
-            None => backbone::find(&metadata.backbone, Some(path))?,
-        };
-        let file = BackboneFile::read(&backbone_path)?;
-        if file.sha256 != metadata.backbone_sha256 {
-            let reason = format!(
-                "it is not the backbone that {} was fitted with ({}): its SHA-256 is {}, and the model needs {}; name the right file with the property or option backbone, or fit again",
-                path.display(),
-                metadata.backbone,
-                file.sha256,
-                metadata.backbone_sha256
-            );
-            return Err(Error::backbone(backbone_path, reason));
-        }
-        let [height, width] = metadata.input_size;
-        let backbone = Backbone::new(
-            &file,
-            &metadata.taps,
-            (height, width),
-            options.threads,
-            options.library,
-        )?;
+        let backbone = Backbone::of_model(&model, path, options)?;
         Self::new(model, backbone).map_err(|reason| Error::model(path, reason))
     }
 
@@ -132,10 +109,15 @@ impl Detector {
     pub fn inspect(&mut self, image: &[f32]) -> Result<f32> {
         let start = Instant::now();
         let embedding = &mut self.embedding;
-        self.backbone.run(image, |taps| embedding.fill(taps))?;
-        let after_backbone = Instant::now();
+        let filling = self.backbone.run(image, |taps| {
+            let start = Instant::now();
+            embedding.fill(taps);
+            start.elapsed()
+        })?;
+        let backbone = start.elapsed() - filling;
         let score = self.rescore();
-        self.timing.backbone = after_backbone - start;
+        self.timing.backbone = backbone;
+        self.timing.head += filling;
         if !score.is_finite() {
             return Err(Error::Inference("the score is not a number".into()));
         }

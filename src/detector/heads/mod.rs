@@ -85,7 +85,7 @@ impl Recipe {
     /// An empty embedding as this method needs it, of all channels of the taps or of some.
     ///
     /// # Errors
-    /// As [`Embedding::with_channels`].
+    /// Channels that do not ascend or that the taps do not have.
     pub fn embedding(
         self,
         shapes: &[TapShape],

@@ -2,5 +2,6 @@
 
 pub mod coreset;
 pub mod distance;
+pub mod fast_scan;
 pub mod product_quantizer;
 pub mod two_stage;

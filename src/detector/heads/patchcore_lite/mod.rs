@@ -16,7 +16,7 @@ pub fn load(
     tensors: &TensorReader<'_>,
 ) -> Result<Box<dyn Head>, String> {
     Ok(match preset {
-        Preset::Paper => Box::new(paper::TwoStage::load(shape, tensors)?),
+        Preset::Paper => Box::new(paper::Paper::load(shape, tensors)?),
         Preset::Default => Box::new(residual_bank::ResidualBank::load(shape, tensors)?),
     })
 }

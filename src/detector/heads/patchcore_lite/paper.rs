@@ -1,6 +1,9 @@
 //! Preset `paper`: product quantisation with m = 8 subspaces and 256 centroids (eqs 7, 8), a coarse search by the distances between
 //! centroids (eqs 9, 10) for k = 1000 candidates, and the exact distance to their decoded vectors (eqs 11, 12). The image score is the
 //! largest patch score.
+//!
+//! With k = 1000 the two stages find the nearest decoded vector itself (docs/accuracy.md), so inspection takes the quicker way to the same
+//! distance, [`FastScan`]; [`TwoStage`] is the paper's way to the letter, for `vadlite sweep`.
 
 use crate::detector::embedding::Embedding;
 use crate::detector::error::{Error, Result};
@@ -8,8 +11,9 @@ use crate::detector::heads::Head;
 use crate::detector::heads::memory_bank::BankFitter;
 use crate::detector::model_file::{HeadTensor, TensorReader};
 use crate::detector::samples::Samples;
+use crate::detector::search::fast_scan::FastScan;
 use crate::detector::search::product_quantizer::ProductQuantizer;
-use crate::detector::search::two_stage::{Coarse, TwoStageSearch};
+use crate::detector::search::two_stage::TwoStageSearch;
 
 /// Vectors in the bank (K).
 pub const BANK: usize = 10_000;
@@ -17,7 +21,7 @@ pub const BANK: usize = 10_000;
 pub const SUBSPACES: usize = 8;
 /// Bits of a code in each subspace (b).
 pub const BITS: u32 = 8;
-/// Candidates that the coarse search leaves (k).
+/// Candidates that the coarse search leaves (k); see [`FastScan`] for what inspection does.
 pub const CANDIDATES: usize = 1000;
 
 /// Tensors: `codebooks` (m x 256 x length, 16-bit floats) and `codes` (K x m).
@@ -83,6 +87,53 @@ pub fn fitter() -> BankFitter {
 }
 
 /// The fitted head.
+pub struct Paper {
+    search: FastScan,
+    grid: (usize, usize),
+    query: Vec<f32>,
+}
+
+impl Paper {
+    pub fn load(shape: &Embedding, tensors: &TensorReader<'_>) -> Result<Self, String> {
+        let length = shape.dimensions() / SUBSPACES;
+        let codes = tensors.u8("codes", &[tensors.rows("codes")?, SUBSPACES])?;
+        let centroids = tensors.f16("codebooks", &[SUBSPACES, 1 << BITS, length])?;
+        let quantizer = ProductQuantizer::from_centroids(centroids, SUBSPACES, length);
+        Ok(Self {
+            search: FastScan::new(&quantizer, codes).ok_or("the tensor codes is empty")?,
+            grid: shape.grid(),
+            query: vec![0.0; shape.dimensions()],
+        })
+    }
+}
+
+impl Head for Paper {
+    /// Four neighbours in turn: features of a tap of half the grid's resolution are the same for them.
+    fn score(&mut self, embedding: &Embedding, scores: &mut [f32]) {
+        let (height, width) = self.grid;
+        for y in (0..height).step_by(2) {
+            for x in (0..width).step_by(2) {
+                for (y, x) in [(y, x), (y, x + 1), (y + 1, x), (y + 1, x + 1)] {
+                    if y < height && x < width {
+                        let position = y * width + x;
+                        gather(embedding, position, &mut self.query);
+                        scores[position] = self.search.nearest(&self.query).sqrt();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Copies the patch at a position.
+fn gather(embedding: &Embedding, position: usize, patch: &mut [f32]) {
+    let rows = embedding.values().chunks_exact(embedding.positions());
+    for (value, row) in patch.iter_mut().zip(rows) {
+        *value = row[position];
+    }
+}
+
+/// A head that searches in the paper's two stages.
 pub struct TwoStage {
     search: TwoStageSearch,
     positions: usize,
@@ -90,15 +141,6 @@ pub struct TwoStage {
 }
 
 impl TwoStage {
-    pub fn load(shape: &Embedding, tensors: &TensorReader<'_>) -> Result<Self, String> {
-        let length = shape.dimensions() / SUBSPACES;
-        let codes = tensors.u8("codes", &[tensors.rows("codes")?, SUBSPACES])?;
-        let centroids = tensors.f16("codebooks", &[SUBSPACES, 1 << BITS, length])?;
-        let quantizer = ProductQuantizer::from_centroids(centroids, SUBSPACES, length);
-        let search = TwoStageSearch::new(quantizer, codes.to_vec(), Coarse::Symmetric, CANDIDATES);
-        Ok(Self::new(search, shape))
-    }
-
     /// A head for embeddings like `shape`.
     pub fn new(search: TwoStageSearch, shape: &Embedding) -> Self {
         Self {
@@ -115,10 +157,7 @@ impl TwoStage {
         mut each: impl FnMut(usize, f32, &TwoStageSearch),
     ) {
         for position in 0..self.positions {
-            let rows = embedding.values().chunks_exact(self.positions);
-            for (value, row) in self.query.iter_mut().zip(rows) {
-                *value = row[position];
-            }
+            gather(embedding, position, &mut self.query);
             let squared = self.search.nearest(&self.query);
             each(position, squared, &self.search);
         }

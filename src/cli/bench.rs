@@ -1,0 +1,185 @@
+//! `vadlite bench`: what an inspection costs, stage by stage, on generated 1080p NV12 frames.
+
+mod element;
+mod scene;
+
+use super::{RuntimeArguments, fit, images, print_line};
+use crate::detector::backbone::Backbone;
+use crate::detector::model_file::ModelFile;
+use crate::detector::{Detector, Options};
+use crate::video::preprocess::{Layout, Plane, Preprocess};
+use anyhow::Context as _;
+use scene::{HEIGHT, WIDTH};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Good pictures that a method is fitted on where no model is given.
+const GOOD: u64 = 30;
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["model", "method"]))]
+pub struct Arguments {
+    /// Model file; or give --method to fit on generated pictures first
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    recipe: fit::Recipe,
+    /// Frames to measure, after a tenth as many to warm up
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    frames: u32,
+    /// Also measure the whole element in a pipeline: median and 99th percentile
+    #[arg(long)]
+    element: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    runtime: RuntimeArguments,
+}
+
+/// Medians in milliseconds.
+#[derive(Debug, serde::Serialize)]
+struct Report {
+    threads: usize,
+    /// The backbone alone.
+    backbone_ms: f64,
+    /// From a 1080p NV12 frame to the image tensor.
+    preprocess_ms: f64,
+    /// Embedding and patch scores.
+    head_ms: f64,
+    map_ms: f64,
+    total_ms: f64,
+    #[serde(flatten)]
+    element: Option<element::Report>,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir().context("no temporary folder can be made")?;
+    let fitted = folder.path().join("bench.vadlite");
+    let path = match &arguments.model {
+        Some(path) => path,
+        None => {
+            model_of_generated(arguments, folder.path())?.write(&fitted)?;
+            &fitted
+        }
+    };
+    let threads = match arguments.runtime.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    let options = Options {
+        backbone: arguments.runtime.backbone.as_deref(),
+        threads,
+        library: arguments.runtime.onnxruntime.as_deref(),
+    };
+    let mut report = stages(path, options, arguments.frames as usize)?;
+    if arguments.element {
+        report.element = Some(element::run(path, options, arguments.frames)?);
+    }
+    if arguments.json {
+        return print_line(&serde_json::to_string(&report)?);
+    }
+    let line = |name: &str, milliseconds: f64| {
+        print_line(&format!(
+            "{name:44} {milliseconds:8.3} ms  {:6.2} x backbone",
+            milliseconds / report.backbone_ms
+        ))
+    };
+    print_line(&format!(
+        "{} thread(s), {} frames of {WIDTH}x{HEIGHT} NV12, medians",
+        report.threads, arguments.frames
+    ))?;
+    line("backbone", report.backbone_ms)?;
+    line("preprocess", report.preprocess_ms)?;
+    line("head", report.head_ms)?;
+    line("map", report.map_ms)?;
+    line("all", report.total_ms)?;
+    if let Some(element) = &report.element {
+        line("element, overlay off", element.element_ms)?;
+        line(
+            "element, overlay off, 99th percentile",
+            element.element_p99_ms,
+        )?;
+        line("element, flagged with heatmap", element.element_heatmap_ms)?;
+        line(
+            "element, flagged with heatmap, 99th percentile",
+            element.element_heatmap_p99_ms,
+        )?;
+    }
+    Ok(())
+}
+
+/// Fits the method asked for on generated pictures of good parts.
+fn model_of_generated(arguments: &Arguments, folder: &Path) -> anyhow::Result<ModelFile> {
+    let paths = (0..GOOD)
+        .map(|seed| {
+            let path = folder.join(format!("{seed:03}.png"));
+            let (width, height) = (WIDTH / 4, HEIGHT / 4);
+            let picture = scene::luma(seed, width, height, false);
+            image::GrayImage::from_raw(width as u32, height as u32, picture)
+                .context("a picture of another size")?
+                .save(&path)
+                .with_context(|| format!("{} cannot be written", path.display()))?;
+            Ok(path)
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(fit::fit(&arguments.recipe, &arguments.runtime, &paths)?.0)
+}
+
+/// Every stage of every frame in turn, so that a disturbance falls on all of them alike.
+fn stages(path: &Path, options: Options<'_>, frames: usize) -> anyhow::Result<Report> {
+    let mut detector = Detector::open(path, options)?;
+    let metadata = &detector.model().metadata;
+    let target = images::target(metadata.input_size, metadata.normalization, metadata.roi);
+    let mut backbone = Backbone::of_model(detector.model(), path, options)?;
+    let info = scene::info()?;
+    let layout = Layout::from_info(&info).context("NV12 is a format of the element")?;
+    let mut preprocess = Preprocess::new(layout, target);
+    let frame = scene::nv12(scene::DEFECTIVE, true);
+    let (luma, chroma) = frame.split_at(WIDTH * HEIGHT);
+    let planes = [luma, chroma].map(|data| Plane {
+        data,
+        stride: WIDTH,
+    });
+    let mut tensor = vec![0.0; 3 * target.size.0 * target.size.1];
+    let mut times: [Vec<Duration>; 5] = Default::default();
+    for number in 0..frames + frames.div_ceil(10) {
+        let start = Instant::now();
+        preprocess
+            .run(&planes, &mut tensor)
+            .map_err(anyhow::Error::msg)?;
+        let preprocessed = start.elapsed();
+        detector.inspect(&tensor)?;
+        let timing = detector.timing();
+        let start = Instant::now();
+        backbone.run(&tensor, |_| ())?;
+        let alone = start.elapsed();
+        if number >= frames.div_ceil(10) {
+            let total = preprocessed + timing.backbone + timing.head + timing.map;
+            let stages = [alone, preprocessed, timing.head, timing.map, total];
+            for (times, time) in times.iter_mut().zip(stages) {
+                times.push(time);
+            }
+        }
+    }
+    let [backbone_ms, preprocess_ms, head_ms, map_ms, total_ms] =
+        times.map(|mut times| quantile(&mut times, 0.5));
+    Ok(Report {
+        threads: options.threads,
+        backbone_ms,
+        preprocess_ms,
+        head_ms,
+        map_ms,
+        total_ms,
+        element: None,
+    })
+}
+
+/// A quantile of times, in milliseconds.
+fn quantile(times: &mut [Duration], q: f64) -> f64 {
+    times.sort_unstable();
+    let rank = (times.len() as f64 * q).ceil() as usize;
+    times
+        .get(rank.saturating_sub(1))
+        .map_or(0.0, |time| time.as_secs_f64() * 1e3)
+}

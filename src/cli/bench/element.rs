@@ -1,0 +1,121 @@
+//! The whole element in a real pipeline: the time from a frame's arrival at its sink pad to its departure from its source pad.
+
+use super::{quantile, scene};
+use crate::detector::Options;
+use anyhow::{Context as _, bail};
+use gst::prelude::*;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Milliseconds: median and 99th percentile.
+#[derive(Debug, serde::Serialize)]
+pub struct Report {
+    pub element_ms: f64,
+    pub element_p99_ms: f64,
+    pub element_heatmap_ms: f64,
+    pub element_heatmap_p99_ms: f64,
+}
+
+/// Without overlay on a good part, then with a heatmap on a defective one.
+pub fn run(model: &Path, options: Options<'_>, frames: u32) -> anyhow::Result<Report> {
+    gst::init().context("GStreamer cannot be started")?;
+    crate::plugin_register_static().context("the plugin cannot be registered")?;
+    let mut plain = measure(model, options, frames, "none", false)?;
+    let mut heatmap = measure(model, options, frames, "heatmap", true)?;
+    Ok(Report {
+        element_ms: quantile(&mut plain, 0.5),
+        element_p99_ms: quantile(&mut plain, 0.99),
+        element_heatmap_ms: quantile(&mut heatmap, 0.5),
+        element_heatmap_p99_ms: quantile(&mut heatmap, 0.99),
+    })
+}
+
+fn measure(
+    model: &Path,
+    options: Options<'_>,
+    frames: u32,
+    overlay: &str,
+    defective: bool,
+) -> anyhow::Result<Vec<Duration>> {
+    let warm_up = frames.div_ceil(10);
+    let source = gst::ElementFactory::make("videotestsrc")
+        .property("num-buffers", (frames + warm_up) as i32)
+        .build()?;
+    let caps = gst::ElementFactory::make("capsfilter")
+        .property("caps", scene::info()?.to_caps()?)
+        .build()?;
+    let element = gst::ElementFactory::make("vadlite")
+        .property("model", model)
+        .property("threads", options.threads as u32)
+        .property_from_str("overlay", overlay)
+        .build()?;
+    if let Some(backbone) = options.backbone {
+        element.set_property("backbone", backbone);
+    }
+    if let Some(library) = options.library {
+        element.set_property("onnxruntime", library);
+    }
+    let sink = gst::ElementFactory::make("fakesink").build()?;
+    let pipeline = gst::Pipeline::new();
+    pipeline.add_many([&source, &caps, &element, &sink])?;
+    gst::Element::link_many([&source, &caps, &element, &sink])?;
+
+    // What the test source drew is replaced by the picture to inspect.
+    let frame = scene::nv12(scene::DEFECTIVE, defective);
+    let pad = |element: &gst::Element, name: &str| {
+        element
+            .static_pad(name)
+            .with_context(|| format!("{} has a pad {name}", element.name()))
+    };
+    pad(&caps, "src")?.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        if let Some(map) = info.buffer_mut().and_then(|buffer| {
+            let buffer = buffer.make_mut();
+            buffer.map_writable().ok()
+        }) {
+            let mut map = map;
+            let size = map.len().min(frame.len());
+            map[..size].copy_from_slice(&frame[..size]);
+        }
+        gst::PadProbeReturn::Ok
+    });
+    let times = Arc::new(Mutex::new(Times::default()));
+    let at_sink = times.clone();
+    pad(&element, "sink")?.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        if let Ok(mut times) = at_sink.lock() {
+            times.arrived = Some(Instant::now());
+        }
+        gst::PadProbeReturn::Ok
+    });
+    let at_source = times.clone();
+    pad(&element, "src")?.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        if let Ok(mut times) = at_source.lock()
+            && let Some(arrived) = times.arrived.take()
+        {
+            times.taken.push(arrived.elapsed());
+        }
+        gst::PadProbeReturn::Ok
+    });
+
+    pipeline.set_state(gst::State::Playing)?;
+    let bus = pipeline.bus().context("a pipeline has a bus")?;
+    let end = bus.timed_pop_filtered(
+        gst::ClockTime::NONE,
+        &[gst::MessageType::Eos, gst::MessageType::Error],
+    );
+    pipeline.set_state(gst::State::Null)?;
+    if let Some(gst::MessageView::Error(error)) = end.as_ref().map(|message| message.view()) {
+        bail!("{}", error.error());
+    }
+    let taken = match times.lock() {
+        Ok(mut times) => std::mem::take(&mut times.taken),
+        Err(_) => Vec::new(),
+    };
+    Ok(taken.into_iter().skip(warm_up as usize).collect())
+}
+
+#[derive(Default)]
+struct Times {
+    arrived: Option<Instant>,
+    taken: Vec<Duration>,
+}
