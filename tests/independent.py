@@ -20,6 +20,8 @@ GOOD = 24
 FOLDS = 5
 # Relative difference of scores that counts as the same.
 TOLERANCE = 1e-3
+# The same for what was fitted: features that differ in the seventh digit may be rounded to neighbouring 16-bit floats.
+FIT_TOLERANCE = 3e-3
 
 
 def read_model(path):
@@ -145,7 +147,8 @@ class Default:
         """Whether the stored factors undo the good images' covariances, shrunk by 0.3, as far as two bits can."""
         y = cls.project(features, head)
         step = np.abs(y.mean(axis=0)).max(axis=0) / head["head.mean_scale"]
-        if not step.max() < 0.52:
+        # Half a step from the 8 bits, and a little from the features' 16.
+        if not step.max() < 0.6:
             raise SystemExit(f"FAILED: default: a mean is {step.max():.2f} steps of its 8 bits off, more than rounding explains")
         y -= y.mean(axis=0)
         pooled = np.einsum("npi,npj->ij", y, y) / ((len(y) - 1) * y.shape[1])
@@ -219,8 +222,8 @@ def check_paper_fit(features, network, metadata, tensors):
         stored = tensors[name].astype(np.float64).reshape(values.shape)
         difference = np.abs(stored - values).max() / np.abs(values).max()
         print(f"{preset}: {name} {tensors[name].dtype}{list(tensors[name].shape)}, difference {difference:.1e}")
-        if not difference <= TOLERANCE:
-            raise SystemExit(f"FAILED: {preset}: {name} differs by more than {TOLERANCE}")
+        if not difference <= FIT_TOLERANCE:
+            raise SystemExit(f"FAILED: {preset}: {name} differs by more than {FIT_TOLERANCE}")
 
     # The threshold: every good picture scored by a head that has not seen its fold, then a conformal quantile.
     fold = np.arange(GOOD) % FOLDS
@@ -243,7 +246,8 @@ def check(preset, arguments):
 
     features = np.stack([network.features(path) for path in good])
     if preset == "paper":
-        check_paper_fit(features, network, metadata, tensors)
+        # Good images are held as 16-bit floats while fitting, so that the same numbers can be taken out again for a fold.
+        check_paper_fit(features.astype(np.float16).astype(np.float64), network, metadata, tensors)
     else:
         head.check_fit(features, tensors)
 
