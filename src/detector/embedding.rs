@@ -2,6 +2,7 @@
 
 use super::backbone::{Tap, TapShape};
 use half::f16;
+use half::slice::HalfFloatSliceExt as _;
 
 /// What is done to each tap before it is put on the grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,16 +141,18 @@ impl Embedding {
     /// The values patch by patch, `positions` x `dimensions`, as 16-bit floats.
     pub fn to_patches(&self) -> Vec<f16> {
         let positions = self.positions();
-        let mut patches = vec![f16::ZERO; self.values.len()];
+        let mut transposed = vec![0.0; self.values.len()];
         // Some channels at a time, so that what is written stays in the cache.
         for (first, channels) in self.values.chunks(TRANSPOSED * positions).enumerate() {
-            for (position, patch) in patches.chunks_exact_mut(self.dimensions).enumerate() {
+            for (position, patch) in transposed.chunks_exact_mut(self.dimensions).enumerate() {
                 let values = channels.iter().skip(position).step_by(positions);
                 for (value, &channel) in patch[first * TRANSPOSED..].iter_mut().zip(values) {
-                    *value = f16::from_f32(channel);
+                    *value = channel;
                 }
             }
         }
+        let mut patches = vec![f16::ZERO; transposed.len()];
+        patches.convert_from_f32_slice(&transposed);
         patches
     }
 

@@ -2,6 +2,7 @@
 
 use super::embedding::Embedding;
 use half::f16;
+use half::slice::HalfFloatSliceExt as _;
 
 /// Bytes of embeddings that are held. Of more images than fit, a uniform random sample is kept (reservoir sampling, Vitter 1985).
 pub const BYTES: usize = 1 << 30;
@@ -96,14 +97,15 @@ impl Samples {
     /// Brings the embedding of a held image back.
     pub fn restore(&self, image: usize, embedding: &mut Embedding) {
         let (dimensions, positions) = (self.dimensions, self.positions);
-        let values = self.image(image);
+        let mut values = vec![0.0; positions * dimensions];
+        self.image(image).convert_to_f32_slice(&mut values);
         for (dimension, row) in embedding
             .values_mut()
             .chunks_exact_mut(positions)
             .enumerate()
         {
             for (position, value) in row.iter_mut().enumerate() {
-                *value = values[position * dimensions + dimension].to_f32();
+                *value = values[position * dimensions + dimension];
             }
         }
     }
