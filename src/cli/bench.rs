@@ -54,11 +54,13 @@ struct Report {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let folder = tempfile::tempdir().context("no temporary folder can be made")?;
-    let fitted = folder.path().join("bench.vadlite");
+    // Holds the generated pictures' model until all is done.
+    let (folder, fitted);
     let path = match &arguments.model {
         Some(path) => path,
         None => {
+            folder = tempfile::tempdir().context("no temporary folder can be made")?;
+            fitted = folder.path().join("bench.vadlite");
             model_of_generated(arguments, folder.path())?.write(&fitted)?;
             &fitted
         }

@@ -50,8 +50,9 @@ pub struct Metrics {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Holds the self-check's images until all is done.
-    let folder = tempfile::tempdir().context("no temporary folder can be made")?;
+    let folder;
     let (train, test) = if arguments.self_check {
+        folder = tempfile::tempdir().context("no temporary folder can be made")?;
         self_check::split(&dataset::train(&arguments.dataset)?, folder.path())?
     } else {
         let train = match arguments.model {

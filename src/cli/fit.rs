@@ -118,16 +118,7 @@ pub fn fit(
         bar.inc(1);
         Ok(())
     })?;
-    let mut what = "";
-    let fitted = fitter.finish(&mut |now, done, of| {
-        if what != now {
-            bar.reset();
-            bar.set_message(now);
-            bar.set_length(of as u64);
-            what = now;
-        }
-        bar.set_position(done as u64);
-    });
+    let fitted = fitter.finish(&mut images::show_on(&bar));
     bar.finish_and_clear();
     if skipped > 0 {
         eprintln!(

@@ -140,6 +140,20 @@ pub fn for_each_tensor(
     })
 }
 
+/// Shows what is being done, how much of it is done, and of how much; the time left is counted anew for each thing.
+pub fn show_on(bar: &ProgressBar) -> impl FnMut(&'static str, usize, usize) {
+    let mut shown = "";
+    move |what, done, of| {
+        if shown != what {
+            bar.reset();
+            bar.set_message(what);
+            bar.set_length(of as u64);
+            shown = what;
+        }
+        bar.set_position(done as u64);
+    }
+}
+
 /// A progress bar on a terminal, nothing elsewhere.
 pub fn progress(length: usize, what: &'static str) -> ProgressBar {
     let bar = ProgressBar::new(length as u64);

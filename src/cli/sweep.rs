@@ -142,11 +142,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Ok(())
     })?;
     let largest = settings.iter().map(|setting| setting.bank).max();
-    let coreset = Coreset::select(&samples, largest.unwrap_or(0), &mut |what, done, of| {
-        bar.set_message(what);
-        bar.set_length(of as u64);
-        bar.set_position(done as u64);
-    });
+    let mut show = images::show_on(&bar);
+    let coreset = Coreset::select(&samples, largest.unwrap_or(0), &mut show);
     let mut trials = settings
         .into_iter()
         .map(|setting| Trial::new(setting, coreset.vectors(), &samples, &embedding))
@@ -156,9 +153,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
     let mut map = AnomalyMap::new(embedding.grid(), MAP, RECIPE.map_sigma(), 0.0);
     let (mut labels, mut masks) = (Vec::new(), Vec::new());
-    bar.set_message("testing");
-    bar.set_length(test.len() as u64);
-    bar.set_position(0);
+    show("testing", 0, test.len());
     let paths: Vec<PathBuf> = test.iter().map(|image| image.path.clone()).collect();
     let mut images = test.iter().enumerate();
     images::for_each_tensor(&paths, target, |path: &Path, tensor| {

@@ -111,11 +111,13 @@ impl<'a> Fitter<'a> {
     pub fn add(&mut self, image: &[f32]) -> Result<()> {
         let embedding = &mut self.embedding;
         self.backbone.run(image, |taps| embedding.fill(taps))?;
-        if embedding.values().iter().any(|value| !value.is_finite()) {
-            return Err(Error::Inference("a feature is not a finite number".into()));
-        }
         // What is taken out of the statistics for a fold has to be exactly what went in: both get the rounded values.
         let patches = embedding.to_patches();
+        if patches.iter().any(|value| !value.is_finite()) {
+            return Err(Error::Inference(
+                "a feature is not a finite number, or beyond 65504, the largest 16-bit float; choose other --taps".into(),
+            ));
+        }
         self.head.add(&patches);
         self.samples.add(self.images % FOLDS, &patches);
         self.images += 1;

@@ -16,7 +16,7 @@ pub struct Samples {
     values: Vec<f16>,
     folds: Vec<usize>,
     seen: usize,
-    random: u64,
+    random: fastrand::Rng,
 }
 
 impl Samples {
@@ -30,7 +30,7 @@ impl Samples {
             values: Vec::new(),
             folds: Vec::new(),
             seen: 0,
-            random: 0,
+            random: fastrand::Rng::with_seed(0),
         }
     }
 
@@ -43,20 +43,11 @@ impl Samples {
             self.folds.push(fold);
             return;
         }
-        let slot = (self.random() % self.seen as u64) as usize;
+        let slot = self.random.usize(..self.seen);
         if slot < self.capacity {
             self.folds[slot] = fold;
             self.values[slot * image..][..image].copy_from_slice(patches);
         }
-    }
-
-    /// SplitMix64.
-    fn random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut bits = self.random;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        bits ^ (bits >> 31)
     }
 
     /// Number of images held.

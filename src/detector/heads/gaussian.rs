@@ -318,30 +318,30 @@ fn symmetric(size: usize, entry: impl Fn(usize) -> f64) -> Mat<f64> {
 /// Upper triangle of `scatter` += `weight` * sum of v vᵀ over the vectors (rows x `dimensions`), four of them in one pass.
 #[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f"))]
 fn add_outer_products(scatter: &mut [f32], vectors: &[f32], dimensions: usize, weight: f32) {
-    let zeros = [0.0f32; 0];
-    for four in vectors.chunks(4 * dimensions) {
-        let mut rows = four.chunks_exact(dimensions);
-        let [a, b, c, d] = std::array::from_fn(|_| rows.next().unwrap_or(&zeros));
+    let mut fours = vectors.chunks_exact(4 * dimensions);
+    for four in fours.by_ref() {
+        let (a, rest) = four.split_at(dimensions);
+        let (b, rest) = rest.split_at(dimensions);
+        let (c, d) = rest.split_at(dimensions);
         let mut rest = &mut *scatter;
         for i in 0..dimensions {
             let (row, after) = rest.split_at_mut(dimensions - i);
             rest = after;
-            let scale = weight * a[i];
-            if d.is_empty() {
-                for v in [a, b, c] {
-                    if !v.is_empty() {
-                        let scale = weight * v[i];
-                        for (sum, &value) in row.iter_mut().zip(&v[i..]) {
-                            *sum += scale * value;
-                        }
-                    }
-                }
-                continue;
-            }
-            let scales = [scale, weight * b[i], weight * c[i], weight * d[i]];
+            let scales = [a[i], b[i], c[i], d[i]].map(|value| weight * value);
             let values = a[i..].iter().zip(&b[i..]).zip(&c[i..]).zip(&d[i..]);
             for (sum, (((&a, &b), &c), &d)) in row.iter_mut().zip(values) {
                 *sum += scales[0] * a + scales[1] * b + (scales[2] * c + scales[3] * d);
+            }
+        }
+    }
+    for v in fours.remainder().chunks_exact(dimensions) {
+        let mut rest = &mut *scatter;
+        for (i, &value) in v.iter().enumerate() {
+            let (row, after) = rest.split_at_mut(dimensions - i);
+            rest = after;
+            let scale = weight * value;
+            for (sum, &other) in row.iter_mut().zip(&v[i..]) {
+                *sum += scale * other;
             }
         }
     }

@@ -34,7 +34,6 @@ pub struct FastScan {
     /// The last query and its neighbour: the next one is often alike.
     query: Vec<f32>,
     nearest: usize,
-    fresh: bool,
 }
 
 impl FastScan {
@@ -83,9 +82,9 @@ impl FastScan {
             tables: vec![0.0; subspaces * CENTROIDS],
             bounds: vec![[0.0; GROUPS]; subspaces],
             bytes: vec![[0; GROUPS]; subspaces],
-            query: vec![0.0; subspaces * length],
+            // Differs from every query, so that the first one fills all tables.
+            query: vec![f32::NAN; subspaces * length],
             nearest: 0,
-            fresh: true,
         })
     }
 
@@ -101,12 +100,11 @@ impl FastScan {
             .zip(&mut self.bounds);
         for ((part, last), ((codebook, table), bounds)) in parts.zip(tables) {
             // Features of a coarser tap repeat from patch to patch.
-            if self.fresh || part != last {
+            if part != last {
                 last.copy_from_slice(part);
                 fill_table(codebook, part, table, bounds);
             }
         }
-        self.fresh = false;
         let mut best = self.distance(self.nearest);
 
         let lows = self.bounds.iter().map(lowest);
