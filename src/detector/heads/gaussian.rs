@@ -11,7 +11,7 @@ use half::slice::HalfFloatSliceExt as _;
 use rayon::prelude::*;
 
 /// Images are taken in batches, so that the scatter matrices (tens of MB) are walked once per batch rather than once per image.
-const BATCH: usize = 16;
+const BATCH: usize = 64;
 
 /// Mean and scatter matrix (upper triangle, row by row) of one position.
 #[derive(Debug)]
@@ -35,6 +35,64 @@ impl Clone for Position {
     }
 }
 
+/// Images (each positions x dimensions) to be added to statistics of `before` images (`sign` 1), or to be removed from them (-1).
+struct Batch<'a> {
+    images: &'a [&'a [f16]],
+    before: usize,
+    sign: f32,
+}
+
+impl Batch<'_> {
+    /// Number of images afterwards.
+    fn after(&self) -> usize {
+        if self.sign > 0.0 {
+            self.before + self.images.len()
+        } else {
+            self.before - self.images.len()
+        }
+    }
+}
+
+impl Position {
+    /// With n images before, b in the batch, s the sign, and m the batch's mean:
+    /// mean += s b/(n + s b) (m - mean); scatter += s (sum of (x - m)(x - m)ᵀ + n b/(n + s b) (m - mean)(m - mean)ᵀ).
+    ///
+    /// `number` is that of the position; `rows` is memory that is used again.
+    fn update(&mut self, number: usize, batch: &Batch<'_>, rows: &mut Vec<f32>) {
+        let (dimensions, images) = (self.mean.len(), batch.images.len());
+        if images == 0 {
+            return;
+        }
+        rows.resize(images * dimensions, 0.0);
+        for (row, image) in rows.chunks_exact_mut(dimensions).zip(batch.images) {
+            image[number * dimensions..][..dimensions].convert_to_f32_slice(row);
+        }
+        let mut delta = vec![0.0; dimensions];
+        for row in rows.chunks_exact(dimensions) {
+            for (sum, &value) in delta.iter_mut().zip(row) {
+                *sum += f64::from(value);
+            }
+        }
+        let count = images as f64;
+        for row in rows.chunks_exact_mut(dimensions) {
+            for (value, &sum) in row.iter_mut().zip(&delta) {
+                *value = (f64::from(*value) - sum / count) as f32;
+            }
+        }
+        // Nothing is left after the last image is taken out; the statistics are not read then.
+        let left = (batch.after() as f64).max(1.0);
+        for (sum, mean) in delta.iter_mut().zip(&mut self.mean) {
+            let difference = *sum / count - *mean;
+            *mean += f64::from(batch.sign) * difference * count / left;
+            *sum = difference;
+        }
+        add_outer_products(&mut self.scatter, rows, dimensions, batch.sign);
+        let delta: Vec<f32> = delta.iter().map(|&value| value as f32).collect();
+        let weight = f64::from(batch.sign) * batch.before as f64 * count / left;
+        add_outer_products(&mut self.scatter, &delta, dimensions, weight as f32);
+    }
+}
+
 /// Number of entries of the upper triangle of a `dimensions` x `dimensions` matrix.
 pub fn triangle(dimensions: usize) -> usize {
     dimensions * (dimensions + 1) / 2
@@ -54,9 +112,8 @@ pub struct GaussianStatistics {
     dimensions: usize,
     count: usize,
     positions: Vec<Position>,
-    /// Up to [`BATCH`] images, position-major: positions x images x dimensions.
-    pending: Vec<f32>,
-    pending_count: usize,
+    /// Up to [`BATCH`] images that are still to be taken in: images x positions x dimensions.
+    pending: Vec<f16>,
     /// Memory for [`GaussianStatistics::without`].
     rest: Option<Box<GaussianStatistics>>,
 }
@@ -85,79 +142,34 @@ impl GaussianStatistics {
             dimensions,
             count: 0,
             positions: vec![position; positions],
-            pending: vec![0.0; positions * BATCH * dimensions],
-            pending_count: 0,
+            pending: Vec::new(),
             rest: None,
         })
     }
 
     /// Adds one image (positions x dimensions).
     pub fn add(&mut self, patches: &[f16]) {
-        self.push(patches);
-        if self.pending_count == BATCH {
+        self.pending.extend_from_slice(patches);
+        if self.pending.len() == BATCH * patches.len() {
             self.take_in();
         }
     }
 
     /// Takes the pending images into the statistics. To be called before reading.
-    pub fn take_in(&mut self) {
-        let count = self.count + self.pending_count;
-        self.update(count, 1.0);
-    }
-
-    /// Takes the pending images, which are part of the statistics, out of them.
-    fn take_out(&mut self) {
-        let count = self.count - self.pending_count;
-        self.update(count, -1.0);
-    }
-
-    fn push(&mut self, patches: &[f16]) {
-        let (dimensions, number) = (self.dimensions, self.pending_count);
-        let pending = self.pending.chunks_exact_mut(BATCH * dimensions);
-        for (pending, patch) in pending.zip(patches.chunks_exact(dimensions)) {
-            patch.convert_to_f32_slice(&mut pending[number * dimensions..][..dimensions]);
-        }
-        self.pending_count += 1;
-    }
-
-    /// With n images before, b pending, s = 1 to add and -1 to remove them, and m their mean:
-    /// mean += s b/(n + s b) (m - mean); scatter += s (sum of (x - m)(x - m)ᵀ + n b/(n + s b) (m - mean)(m - mean)ᵀ).
-    fn update(&mut self, after: usize, sign: f64) {
-        let (dimensions, before, new) = (self.dimensions, self.count as f64, self.pending_count);
-        if new == 0 {
-            return;
-        }
-        let batch_count = new as f64;
-        // Nothing is left after the last image is taken out; the statistics are not read then.
-        let left = (after as f64).max(1.0);
-        self.positions
-            .par_iter_mut()
-            .zip(self.pending.par_chunks_exact_mut(BATCH * dimensions))
-            .for_each(|(position, batch)| {
-                let batch = &mut batch[..new * dimensions];
-                let mut delta = vec![0.0; dimensions];
-                for row in batch.chunks_exact(dimensions) {
-                    for (sum, &value) in delta.iter_mut().zip(row) {
-                        *sum += f64::from(value);
-                    }
-                }
-                for row in batch.chunks_exact_mut(dimensions) {
-                    for (value, &sum) in row.iter_mut().zip(&delta) {
-                        *value = (f64::from(*value) - sum / batch_count) as f32;
-                    }
-                }
-                for (sum, mean) in delta.iter_mut().zip(&mut position.mean) {
-                    let difference = *sum / batch_count - *mean;
-                    *mean += sign * difference * batch_count / left;
-                    *sum = difference;
-                }
-                add_outer_products(&mut position.scatter, batch, dimensions, sign as f32);
-                let delta: Vec<f32> = delta.iter().map(|&value| value as f32).collect();
-                let weight = (sign * before * batch_count / left) as f32;
-                add_outer_products(&mut position.scatter, &delta, dimensions, weight);
-            });
-        self.count = after;
-        self.pending_count = 0;
+    fn take_in(&mut self) {
+        let size = self.positions.len() * self.dimensions;
+        let images: Vec<&[f16]> = self.pending.chunks_exact(size.max(1)).collect();
+        let batch = Batch {
+            images: &images,
+            before: self.count,
+            sign: 1.0,
+        };
+        self.count = batch.after();
+        let positions = self.positions.par_iter_mut().enumerate();
+        positions.for_each_init(Vec::new, |rows, (number, position)| {
+            position.update(number, &batch, rows);
+        });
+        self.pending.clear();
     }
 
     /// The statistics without the images of one fold of `samples`.
@@ -166,28 +178,32 @@ impl GaussianStatistics {
     /// [`Error::Fit`] where what is left are fewer than the two images that a variance needs.
     pub fn without(&mut self, samples: &Samples, fold: Option<usize>) -> Result<&Self> {
         self.take_in();
-        let statistics = if fold.is_none() {
-            &*self
-        } else {
+        let statistics = if let Some(fold) = fold {
             let mut rest = match self.rest.take() {
-                Some(mut rest) => {
-                    let pairs = rest.positions.par_iter_mut().zip(&self.positions);
-                    pairs.for_each(|(to, from)| to.clone_from(from));
-                    rest.count = self.count;
-                    rest
-                }
+                Some(rest) => rest,
                 None => Box::new(self.clone()),
             };
-            for (image, &of) in samples.folds().iter().enumerate() {
-                if Some(of) == fold {
-                    rest.push(samples.image(image));
-                    if rest.pending_count == BATCH {
-                        rest.take_out();
-                    }
-                }
-            }
-            rest.take_out();
+            let held = samples.folds().iter().enumerate();
+            let images: Vec<&[f16]> = held
+                .filter(|(_, of)| **of == fold)
+                .map(|(image, _)| samples.image(image))
+                .collect();
+            let batch = Batch {
+                images: &images,
+                before: self.count,
+                sign: -1.0,
+            };
+            rest.count = batch.after();
+            let pairs = rest.positions.par_iter_mut().zip(&self.positions);
+            let pairs = pairs.enumerate();
+            // Position by position, so that each is copied and changed while it is in the cache.
+            pairs.for_each_init(Vec::new, |rows, (number, (position, all))| {
+                position.clone_from(all);
+                position.update(number, &batch, rows);
+            });
             self.rest.insert(rest)
+        } else {
+            &*self
         };
         match statistics.count {
             count @ 0..2 => Err(Error::Fit(format!(
@@ -223,9 +239,9 @@ impl GaussianStatistics {
     }
 
     /// The lower triangular H with H + Hᵀ = the covariance of one position: half the work where only products with it are needed.
-    pub fn half_covariance(&self, position: usize, degrees: f64) -> Mat<f64> {
+    /// Only the lower triangle of `half` is written.
+    pub fn half_covariance(&self, position: usize, degrees: f64, half: &mut Mat<f64>) {
         let factor = degrees.recip();
-        let mut half = Mat::zeros(self.dimensions, self.dimensions);
         let mut rest = self.scatter(position);
         for i in 0..self.dimensions {
             let (row, after) = rest.split_at(self.dimensions - i);
@@ -236,7 +252,6 @@ impl GaussianStatistics {
             }
             column[0] *= 0.5;
         }
-        half
     }
 
     /// Mean over positions of their covariances: what varies at one place, whatever the place.

@@ -15,6 +15,7 @@ use crate::detector::embedding::Embedding;
 use crate::detector::error::{Error, Result};
 use crate::detector::model_file::{HeadTensor, TensorReader};
 use crate::detector::search::distance::{LANES, Lanes, ROWS, dot_products, gather_panel};
+use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, Par, Side};
 use half::f16;
@@ -81,25 +82,38 @@ pub fn fit(
     let means = &stored * Mat::from_fn(full, positions, |j, p| statistics.mean(p)[j]);
     let (mean, mean_scale, mean_offset) = quantize_means(&means);
 
+    let scratch = || {
+        (
+            Mat::zeros(full, full),
+            Mat::zeros(full, reduced),
+            Mat::zeros(reduced, reduced),
+        )
+    };
     let factors: Option<Vec<Mat<f64>>> = (0..positions)
         .into_par_iter()
-        .map(|position| {
-            let half = statistics.half_covariance(position, degrees);
-            let mut product = Mat::zeros(full, reduced);
+        .map_init(scratch, |(half, product, covariance), position| {
+            statistics.half_covariance(position, degrees, half);
             triangular::matmul(
-                &mut product,
+                &mut *product,
                 BlockStructure::Rectangular,
                 Accum::Replace,
-                &half,
+                &*half,
                 BlockStructure::TriangularLower,
                 stored.transpose(),
                 BlockStructure::Rectangular,
                 1.0,
                 Par::Seq,
             );
-            let half = &stored * product;
+            matmul(
+                &mut *covariance,
+                Accum::Replace,
+                &stored,
+                &*product,
+                1.0,
+                Par::Seq,
+            );
             inverse_factor(&Mat::from_fn(reduced, reduced, |i, j| {
-                (1.0 - shrinkage) * (half[(i, j)] + half[(j, i)])
+                (1.0 - shrinkage) * (covariance[(i, j)] + covariance[(j, i)])
                     + if i == j { shrinkage } else { 0.0 }
             }))
         })
@@ -256,12 +270,13 @@ impl PackedFactor {
 
         // Columns from the last to the first: the error of an entry is made up for in the entries of its row that are still to come,
         // weighted as the covariance couples them.
-        let mut open = factor.clone();
+        let mut open = rows(factor);
+        let rows = open.clone();
         let mut codes = vec![0u8; pairs(size)];
         let mut diagonal = vec![0u8; size];
         for j in (0..size).rev() {
             for i in j..size {
-                let wanted = open[(i, j)];
+                let wanted = open[i * size + j];
                 let stored = if i == j {
                     diagonal[j] = (wanted / diagonal_scale).round().clamp(1.0, 255.0) as u8;
                     f64::from(diagonal[j]) * diagonal_scale
@@ -271,9 +286,10 @@ impl PackedFactor {
                     codes[pair] = nearest_level(wanted / scale);
                     f64::from(LEVELS[usize::from(codes[pair])]) * scale
                 };
-                let error = (wanted - stored) / factor[(j, j)];
-                for k in 0..j {
-                    open[(i, k)] -= error * factor[(j, k)];
+                let error = (wanted - stored) / rows[j * size + j];
+                let following = open[i * size..][..j].iter_mut();
+                for (value, factor) in following.zip(&rows[j * size..]) {
+                    *value -= error * factor;
                 }
             }
         }
@@ -285,6 +301,14 @@ impl PackedFactor {
             lower_scale: lower_scale as f32,
         }
     }
+}
+
+/// The entries of a square matrix, row by row.
+fn rows(matrix: &Mat<f64>) -> Vec<f64> {
+    let transposed = matrix.transpose();
+    (0..matrix.nrows())
+        .flat_map(|i| transposed.col(i).iter().copied())
+        .collect()
 }
 
 fn nearest_level(value: f64) -> u8 {
