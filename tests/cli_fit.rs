@@ -25,6 +25,55 @@ fn fit(images: &Path) -> (Vec<String>, PathBuf) {
     (arguments, out)
 }
 
+/// A backbone that is installed is found by its name, and the 8-bit one takes a third of the bytes to see the same defect.
+#[test]
+fn the_8_bit_backbone_is_chosen_by_name() {
+    let images = folder("fit-int8");
+    save_good(&images, GOOD);
+    let (mut arguments, out) = fit(&images);
+    arguments.extend(["--backbone".into(), "mobilenetv2-int8.onnx".into()]);
+    run(&arguments, 0);
+    let defective = images.join("defective.bmp");
+    Part::defective(100, 0.6, 0.4)
+        .picture(320, 240)
+        .save(&defective);
+    let good = images.join("unseen.bmp");
+    Part::good(101).picture(320, 240).save(&good);
+    let [out, defective, good] = [&out, &defective, &good].map(|path| path.to_str().unwrap());
+    assert_eq!(
+        json(&run(["info", "--json", out], 0))[0]["backbone"],
+        "mobilenetv2-int8.onnx"
+    );
+    let lines = json(&run(
+        ["score", "--json", "--model", out, defective, good],
+        0,
+    ));
+    assert_eq!(
+        (&lines[0]["flagged"], &lines[1]["flagged"]),
+        (&true.into(), &false.into()),
+        "{lines:?}"
+    );
+    let output = run(
+        [
+            "fit",
+            "--method",
+            "padim",
+            "--images",
+            images.to_str().unwrap(),
+            "--out",
+            out,
+            "--backbone",
+            "mobilenetv9.onnx",
+        ],
+        1,
+    );
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("mobilenetv9.onnx") && said.contains("not found in"),
+        "{said}"
+    );
+}
+
 #[test]
 fn fit_skips_what_it_cannot_read_and_counts_it() {
     let images = folder("fit-mixed");

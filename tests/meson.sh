@@ -23,6 +23,7 @@ meson install -C "$work/build" --no-rebuild --quiet
 DESTDIR=$work/destdir meson install -C "$work/build" --no-rebuild --quiet
 
 for file in bin/vadlite lib/gstreamer-1.0/libgstvadlite.so lib/vadlite/libonnxruntime.so share/vadlite/models/mobilenetv2.onnx \
+    share/vadlite/models/mobilenetv2-int8.onnx \
     share/vadlite/models/SHA256SUMS share/vadlite/pipelines/usb-camera.sh share/vadlite/pipelines/common.sh; do
     [ -e "$prefix/$file" ] || fail "$prefix/$file is not there"
     [ -e "$work/destdir$prefix/$file" ] || fail "$work/destdir$prefix/$file is not there"

@@ -82,10 +82,7 @@ pub fn fit(
     paths: &[PathBuf],
 ) -> anyhow::Result<(ModelFile, Backbone)> {
     let method = recipe.method.context("--method is needed to fit")?;
-    let backbone = match &runtime.backbone {
-        Some(path) => path.clone(),
-        None => backbone::find(DEFAULT_BACKBONE, None)?,
-    };
+    let backbone = backbone::resolve(runtime.backbone.as_deref(), DEFAULT_BACKBONE, None)?;
     let side = usize::from(recipe.size);
     let roi = recipe.roi.unwrap_or([0.0, 0.0, 1.0, 1.0]);
     let mut fitter = Fitter::new(FitOptions {

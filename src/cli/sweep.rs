@@ -115,10 +115,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let settings = settings(arguments);
     let train = dataset::train(&arguments.dataset)?;
     let test = dataset::test(&arguments.dataset)?;
-    let file = BackboneFile::read(&match &arguments.runtime.backbone {
-        Some(path) => path.clone(),
-        None => backbone::find(DEFAULT_BACKBONE, None)?,
-    })?;
+    let asked = arguments.runtime.backbone.as_deref();
+    let file = BackboneFile::read(&backbone::resolve(asked, DEFAULT_BACKBONE, None)?)?;
     let taps: Vec<String> = match arguments.taps.is_empty() {
         true => RECIPE.default_taps().iter().map(|&t| t.into()).collect(),
         false => arguments.taps.clone(),

@@ -113,6 +113,18 @@ pub fn find(name: &str, beside: Option<&Path>) -> Result<PathBuf> {
         })
 }
 
+/// The backbone that was `asked` for, by path or by the name of an installed one; where none was, the one named `default`.
+///
+/// # Errors
+/// [`Error::Backbone`] as [`find`].
+pub fn resolve(asked: Option<&Path>, default: &str, beside: Option<&Path>) -> Result<PathBuf> {
+    match asked {
+        Some(path) if path.exists() || path.components().count() != 1 => Ok(path.to_path_buf()),
+        Some(name) => find(&name.to_string_lossy(), beside),
+        None => find(default, beside),
+    }
+}
+
 /// A session of the graph cut to the asked-for taps.
 pub struct Backbone {
     session: Session,
@@ -174,10 +186,7 @@ impl Backbone {
     /// [`Error::Backbone`] for a file that is missing or is another one than the model was fitted with, and as [`Backbone::new`].
     pub fn of_model(model: &ModelFile, path: &Path, options: Options<'_>) -> Result<Self> {
         let metadata = &model.metadata;
-        let backbone_path = match options.backbone {
-            Some(path) => path.to_path_buf(),
-            None => find(&metadata.backbone, Some(path))?,
-        };
+        let backbone_path = resolve(options.backbone, &metadata.backbone, Some(path))?;
         let file = BackboneFile::read(&backbone_path)?;
         if file.sha256 != metadata.backbone_sha256 {
             let reason = format!(
