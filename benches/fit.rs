@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use gstvadlite::cli::images;
 use gstvadlite::detector::backbone::{Backbone, BackboneFile, DEFAULT_BACKBONE, find};
 use gstvadlite::detector::heads::{Method, Preset, Recipe};
-use gstvadlite::detector::{FitOptions, Fitter};
+use gstvadlite::detector::{Device, FitOptions, Fitter, Options};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -26,6 +26,7 @@ fn options(recipe: Recipe, backbone: &Path) -> FitOptions<'_> {
         false_reject_rate: None,
         threads: 0,
         library: None,
+        device: Device::Cpu,
     }
 }
 
@@ -37,8 +38,7 @@ fn backbone_alone(paths: &[PathBuf], recipe: Recipe, file: &Path) -> anyhow::Res
         &BackboneFile::read(file)?,
         &taps,
         (SIZE[0], SIZE[1]),
-        0,
-        None,
+        Options::default(),
     )?;
     let target = images::target(SIZE, backbone.normalization(), [0.0, 0.0, 1.0, 1.0]);
     images::for_each_tensor(paths, target, |_, tensor| {

@@ -73,6 +73,20 @@ fn backbone_is_missing_or_another_one() {
 }
 
 #[test]
+fn device_is_not_in_the_library() {
+    for device in ["cuda", "tensorrt", "xnnpack"] {
+        refuses(
+            &[("device", device)],
+            &[
+                &format!("the device {device} was asked for"),
+                "libonnxruntime.so",
+                "device=cpu",
+            ],
+        );
+    }
+}
+
+#[test]
 fn roi_is_not_a_part_of_the_frame() {
     for roi in [
         "0.5,0.5,0.6,0.5",

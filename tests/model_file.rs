@@ -436,7 +436,13 @@ fn the_program_says_the_same() {
 fn session(path: &Path) -> Result<Backbone, String> {
     let file = BackboneFile::read(path).map_err(|error| error.to_string())?;
     let taps = ["features.7".to_owned(), "features.10".to_owned()];
-    Backbone::new(&file, &taps, (64, 64), 1, None).map_err(|error| error.to_string())
+    Backbone::new(
+        &file,
+        &taps,
+        (64, 64),
+        gstvadlite::detector::Options::default(),
+    )
+    .map_err(|error| error.to_string())
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use super::dataset::{self, TestImage};
 use super::report::Report;
 use super::{RuntimeArguments, fit, images, print_line, self_check};
+use crate::detector::Detector;
 use crate::detector::anomaly_map::AnomalyMap;
 use crate::detector::metrics::{aupro, auroc, f1_max, pixel_auroc};
-use crate::detector::{Detector, Options};
 use anyhow::Context as _;
 use std::path::{Path, PathBuf};
 
@@ -63,11 +63,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let mut detector = match &arguments.model {
         Some(path) => {
-            let options = Options {
-                backbone: arguments.runtime.backbone.as_deref(),
-                threads: arguments.runtime.threads,
-                library: arguments.runtime.onnxruntime.as_deref(),
-            };
+            let options = arguments.runtime.options();
             Detector::open(path, options)?
         }
         None => {

@@ -98,6 +98,7 @@ pub fn fit(
         false_reject_rate: recipe.false_reject_rate,
         threads: runtime.threads,
         library: runtime.onnxruntime.as_deref(),
+        device: runtime.device,
     })?;
     let target = images::target([side, side], fitter.normalization(), roi);
     let bar = images::progress(paths.len(), "fitting");

@@ -12,6 +12,7 @@ mod score;
 mod self_check;
 mod sweep;
 
+use crate::detector::{Device, Options};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,6 +56,20 @@ struct RuntimeArguments {
     /// Threads of the backbone; 0: one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
+    /// Where the backbone runs
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: Device,
+}
+
+impl RuntimeArguments {
+    fn options(&self) -> Options<'_> {
+        Options {
+            backbone: self.backbone.as_deref(),
+            threads: self.threads,
+            library: self.onnxruntime.as_deref(),
+            device: self.device,
+        }
+    }
 }
 
 /// Runs the program on the process' arguments. Exit codes: 0 done, 1 failed with a message, 2 wrong usage.

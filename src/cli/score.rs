@@ -1,7 +1,7 @@
 //! `vadlite score`: the score of each image file, and its heatmap where asked for.
 
 use super::{RuntimeArguments, heatmap, images, print_line};
-use crate::detector::{Detector, Options};
+use crate::detector::Detector;
 use crate::video::overlay::{MapView, Overlay};
 use anyhow::{Context as _, bail};
 use std::collections::HashSet;
@@ -44,11 +44,7 @@ struct Line<'a> {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let options = Options {
-        backbone: arguments.runtime.backbone.as_deref(),
-        threads: arguments.runtime.threads,
-        library: arguments.runtime.onnxruntime.as_deref(),
-    };
+    let options = arguments.runtime.options();
     let mut detector = Detector::open(&arguments.model, options)?;
     let metadata = &detector.model().metadata;
     let threshold = arguments.threshold.unwrap_or(metadata.threshold);

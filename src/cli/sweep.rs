@@ -121,9 +121,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         true => RECIPE.default_taps().iter().map(|&t| t.into()).collect(),
         false => arguments.taps.clone(),
     };
-    let runtime = &arguments.runtime;
-    let library = runtime.onnxruntime.as_deref();
-    let mut backbone = Backbone::new(&file, &taps, (INPUT[0], INPUT[1]), runtime.threads, library)?;
+    let mut backbone = Backbone::new(
+        &file,
+        &taps,
+        (INPUT[0], INPUT[1]),
+        arguments.runtime.options(),
+    )?;
     let mut embedding = RECIPE
         .embedding(backbone.shapes(), None)
         .map_err(anyhow::Error::msg)?;

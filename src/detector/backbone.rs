@@ -2,12 +2,15 @@
 
 use super::error::{Error, Result};
 use super::model_file::ModelFile;
+use super::sessions::{Key, Sessions};
 use super::{Options, onnx, runtime};
+use ort::environment::Environment;
 use ort::session::Session;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::TensorRef;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// File name of the committed backbone.
 pub const DEFAULT_BACKBONE: &str = "mobilenetv2.onnx";
@@ -53,13 +56,9 @@ impl BackboneFile {
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path)
             .map_err(|error| Error::backbone(path, format!("cannot be read: {error}")))?;
-        let sha256 = Sha256::digest(&bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
         Ok(Self {
             path: path.to_path_buf(),
-            sha256,
+            sha256: sha256(&bytes),
             bytes,
         })
     }
@@ -72,6 +71,12 @@ impl BackboneFile {
             .to_string_lossy()
             .into_owned()
     }
+}
+
+/// SHA-256 in lower-case hex.
+fn sha256(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Looks a backbone up by name: beside the model file, beside the plugin or program, in the data folder's `models`.
@@ -125,10 +130,9 @@ pub fn resolve(asked: Option<&Path>, default: &str, beside: Option<&Path>) -> Re
     }
 }
 
-/// A session of the graph cut to the asked-for taps.
+/// The graph cut to the asked-for taps. Its sessions are shared with other backbones of the same graph.
 pub struct Backbone {
-    session: Session,
-    input_name: String,
+    sessions: Arc<Sessions>,
     input: (usize, usize),
     shapes: Vec<TapShape>,
     bytes: usize,
@@ -137,40 +141,48 @@ pub struct Backbone {
 }
 
 impl Backbone {
-    /// Makes a session of `file` cut to `taps` for images of `input` (height, width), with `threads` threads (0: one per core).
+    /// Cuts `file` to `taps` for images of `input` (height, width) and makes a session of it, or finds one; the options' backbone is not
+    /// used.
     ///
     /// # Errors
-    /// [`Error::Runtime`] where ONNX Runtime is missing, [`Error::Backbone`] where the file is no ONNX file, lacks a tap, or fails.
+    /// [`Error::Runtime`] where ONNX Runtime is missing, [`Error::Backbone`] where the file is no ONNX file, lacks a tap, or fails, or
+    /// where the device is not there.
     pub fn new(
         file: &BackboneFile,
         taps: &[String],
         input: (usize, usize),
-        threads: usize,
-        library: Option<&Path>,
+        options: Options<'_>,
     ) -> Result<Self> {
-        let environment = runtime::environment(library)?;
+        let environment = runtime::environment(options.library)?;
         let reason = |reason: String| Error::backbone(&file.path, reason);
         let graph = onnx::cut(&file.bytes, taps, input).map_err(reason)?;
-        let session = session(&environment, &graph, threads)
-            .map_err(|error| reason(format!("ONNX Runtime refuses it: {error}")))?;
-        let normalization = normalization(&session).map_err(reason)?;
-        let patch_offset = patch_offset(&session).map_err(reason)?;
-        let input_name = session
-            .inputs()
-            .first()
-            .map(|input| input.name().to_owned())
-            .unwrap_or_default();
+        let key = Key {
+            graph: sha256(&graph),
+            threads: options.threads,
+            device: options.device,
+        };
+        let zeros = vec![0.0; 3 * input.0 * input.1];
+        let sessions = Sessions::shared(key.clone(), || {
+            let builder =
+                builder(&environment, key.threads).map_err(|error| reason(refused(&error)))?;
+            let mut builder = key.device.add_to(builder, &key.graph, key.threads)?;
+            let session = builder.commit_from_memory(&graph);
+            let mut session = session.map_err(|error| reason(refused(&error)))?;
+            // ONNX Runtime plans its memory, and TensorRT builds its engine, in the first run: before the first frame.
+            run(&mut session, input, &zeros, |_| ()).map_err(|error| reason(error.to_string()))?;
+            Ok(session)
+        })?;
+        let (normalization, patch_offset) = sessions
+            .with(|session| Ok((normalization(session)?, patch_offset(session)?)))
+            .map_err(reason)?;
         let mut backbone = Self {
-            session,
-            input_name,
+            sessions,
             input,
             shapes: Vec::new(),
             bytes: graph.len(),
             normalization,
             patch_offset,
         };
-        // The first run settles the tap shapes and lets ONNX Runtime plan its memory before the first frame.
-        let zeros = vec![0.0; 3 * input.0 * input.1];
         let shapes = backbone.run(&zeros, |taps| {
             taps.iter()
                 .map(|tap| [tap.channels, tap.height, tap.width])
@@ -199,13 +211,7 @@ impl Backbone {
             return Err(Error::backbone(backbone_path, reason));
         }
         let [height, width] = metadata.input_size;
-        Self::new(
-            &file,
-            &metadata.taps,
-            (height, width),
-            options.threads,
-            options.library,
-        )
+        Self::new(&file, &metadata.taps, (height, width), options)
     }
 
     /// Shapes of the taps, in the order asked for.
@@ -238,67 +244,70 @@ impl Backbone {
     /// # Errors
     /// [`Error::Inference`] with what ONNX Runtime says.
     pub fn run<T>(&mut self, image: &[f32], use_taps: impl FnOnce(&[Tap<'_>]) -> T) -> Result<T> {
-        let failed = |error: ort::Error| Error::Inference(error.to_string());
-        let (height, width) = self.input;
-        let tensor = TensorRef::from_array_view(([1, 3, height, width], image)).map_err(failed)?;
-        let outputs = self
-            .session
-            .run(ort::inputs![self.input_name.as_str() => tensor])
-            .map_err(failed)?;
-        let mut taps: [Option<Tap<'_>>; MAX_TAPS] = [None; MAX_TAPS];
-        if outputs.len() > MAX_TAPS {
-            return Err(Error::Inference(format!(
-                "{} taps; at most {MAX_TAPS} are supported",
-                outputs.len()
-            )));
-        }
-        for (index, slot) in taps.iter_mut().enumerate().take(outputs.len()) {
-            let (shape, values) = outputs[index].try_extract_tensor::<f32>().map_err(failed)?;
-            let [1, channels, height, width] = **shape else {
-                return Err(Error::Inference(format!(
-                    "a tap has the shape {shape:?}, not 1 x channels x height x width"
-                )));
-            };
-            *slot = Some(Tap {
-                channels: channels as usize,
-                height: height as usize,
-                width: width as usize,
-                values,
-            });
-        }
-        let empty = Tap {
-            channels: 0,
-            height: 0,
-            width: 0,
-            values: &[],
-        };
-        Ok(use_taps(
-            &taps.map(|tap| tap.unwrap_or(empty))[..outputs.len()],
-        ))
+        let input = self.input;
+        self.sessions
+            .with(|session| run(session, input, image, use_taps))
     }
 }
 
-/// More taps than any method uses; an array of this size keeps [`Backbone::run`] free of allocation.
+fn run<T>(
+    session: &mut Session,
+    (height, width): (usize, usize),
+    image: &[f32],
+    use_taps: impl FnOnce(&[Tap<'_>]) -> T,
+) -> Result<T> {
+    let failed = |error: ort::Error| Error::Inference(error.to_string());
+    let tensor = TensorRef::from_array_view(([1, 3, height, width], image)).map_err(failed)?;
+    let outputs = session.run(ort::inputs![tensor]).map_err(failed)?;
+    let mut taps: [Option<Tap<'_>>; MAX_TAPS] = [None; MAX_TAPS];
+    if outputs.len() > MAX_TAPS {
+        return Err(Error::Inference(format!(
+            "{} taps; at most {MAX_TAPS} are supported",
+            outputs.len()
+        )));
+    }
+    for (index, slot) in taps.iter_mut().enumerate().take(outputs.len()) {
+        let (shape, values) = outputs[index].try_extract_tensor::<f32>().map_err(failed)?;
+        let [1, channels, height, width] = **shape else {
+            return Err(Error::Inference(format!(
+                "a tap has the shape {shape:?}, not 1 x channels x height x width"
+            )));
+        };
+        *slot = Some(Tap {
+            channels: channels as usize,
+            height: height as usize,
+            width: width as usize,
+            values,
+        });
+    }
+    let empty = Tap {
+        channels: 0,
+        height: 0,
+        width: 0,
+        values: &[],
+    };
+    Ok(use_taps(
+        &taps.map(|tap| tap.unwrap_or(empty))[..outputs.len()],
+    ))
+}
+
+/// More taps than any method uses; an array of this size keeps a run free of allocation.
 const MAX_TAPS: usize = 8;
 
-fn session(
-    environment: &ort::environment::Environment,
-    graph: &[u8],
-    threads: usize,
-) -> std::result::Result<Session, String> {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    Session::builder(environment)
-        .map_err(|error| text(&error))?
+fn refused(error: &dyn std::fmt::Display) -> String {
+    format!("ONNX Runtime refuses it: {error}")
+}
+
+fn builder(environment: &Environment, threads: usize) -> ort::Result<SessionBuilder> {
+    Session::builder(environment)?
         // `All`, since the libraries 1.20 to 1.22 do not know `Level3`.
-        .with_optimization_level(GraphOptimizationLevel::All)
-        .map_err(|error| text(&error))?
-        .with_intra_threads(threads)
-        .map_err(|error| text(&error))?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_intra_threads(threads)?
+        // Blocks that are reused as they come take 2 MB less than one block for all of them besides those of the first run.
+        .with_memory_pattern(false)?
         // Spinning threads burn a core while the line stands still.
         .with_intra_op_spinning(false)
-        .map_err(|error| text(&error))?
-        .commit_from_memory(graph)
-        .map_err(|error| text(&error))
+        .map_err(ort::Error::from)
 }
 
 /// Reads `vadlite.patch_offset` from the ONNX metadata; 0 where the file has none.

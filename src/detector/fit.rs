@@ -1,8 +1,10 @@
 //! From good images to a model: features, head, and a threshold from images that the head has not seen.
 
+use super::Options;
 use super::anomaly_map::AnomalyMap;
 use super::backbone::{Backbone, BackboneFile, Normalization, TapShape};
 use super::calibration::Calibration;
+use super::device::Device;
 use super::embedding::Embedding;
 use super::error::{Error, Result};
 use super::heads::{HeadFitter, Preset, Progress, Recipe};
@@ -41,6 +43,7 @@ pub struct FitOptions<'a> {
     /// 0: one per core.
     pub threads: usize,
     pub library: Option<&'a Path>,
+    pub device: Device,
 }
 
 /// Takes in good images one by one and makes a [`ModelFile`] of them.
@@ -74,8 +77,12 @@ impl<'a> Fitter<'a> {
             &file,
             &options.taps,
             (height, width),
-            options.threads,
-            options.library,
+            Options {
+                backbone: None,
+                threads: options.threads,
+                library: options.library,
+                device: options.device,
+            },
         )?;
         let channels = match options.dimensions {
             Some(count) => Some(random_channels(backbone.shapes(), count)?),

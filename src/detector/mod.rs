@@ -5,6 +5,7 @@
 pub mod anomaly_map;
 pub mod backbone;
 pub mod calibration;
+pub mod device;
 pub(crate) mod embedding;
 pub mod error;
 mod fit;
@@ -15,8 +16,10 @@ mod onnx;
 pub mod runtime;
 pub(crate) mod samples;
 pub mod search;
+mod sessions;
 
 pub use anomaly_map::Region;
+pub use device::Device;
 pub use error::{Error, Result};
 pub use fit::{FitOptions, Fitter};
 
@@ -37,6 +40,8 @@ pub struct Options<'a> {
     pub threads: usize,
     /// ONNX Runtime library; searched for otherwise.
     pub library: Option<&'a Path>,
+    /// Where the backbone runs.
+    pub device: Device,
 }
 
 /// What the last inspection cost.

@@ -31,6 +31,21 @@ pub fn run(model: &Path, options: Options<'_>, frames: u32) -> anyhow::Result<Re
     })
 }
 
+/// The element, with the model and what the command line says of its runtime.
+pub fn vadlite(model: &Path, options: Options<'_>) -> anyhow::Result<gst::Element> {
+    let element = gst::ElementFactory::make("vadlite")
+        .property("model", model)
+        .property("threads", options.threads as u32)
+        .build()?;
+    if let Some(backbone) = options.backbone {
+        element.set_property("backbone", backbone);
+    }
+    if let Some(library) = options.library {
+        element.set_property("onnxruntime", library);
+    }
+    Ok(element)
+}
+
 fn measure(
     model: &Path,
     options: Options<'_>,
@@ -45,17 +60,8 @@ fn measure(
     let caps = gst::ElementFactory::make("capsfilter")
         .property("caps", scene::info()?.to_caps()?)
         .build()?;
-    let element = gst::ElementFactory::make("vadlite")
-        .property("model", model)
-        .property("threads", options.threads as u32)
-        .property_from_str("overlay", overlay)
-        .build()?;
-    if let Some(backbone) = options.backbone {
-        element.set_property("backbone", backbone);
-    }
-    if let Some(library) = options.library {
-        element.set_property("onnxruntime", library);
-    }
+    let element = vadlite(model, options)?;
+    element.set_property_from_str("overlay", overlay);
     let sink = gst::ElementFactory::make("fakesink").build()?;
     let pipeline = gst::Pipeline::new();
     pipeline.add_many([&source, &caps, &element, &sink])?;

@@ -3,6 +3,7 @@
 use super::inspector::Inspector;
 use super::settings::{self, PostMessages, Settings};
 use super::stats::Stats;
+use crate::detector::Device;
 use crate::video::meta::Outcome;
 use crate::video::preprocess::Layout;
 use glib::subclass::prelude::*;
@@ -134,7 +135,22 @@ impl BaseTransformImpl for VadLite {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
-        let state = Inspector::new(&settings)?;
+        let device = Device::from(settings.device);
+        let progress = |kind, text: &str| {
+            if device == Device::Tensorrt {
+                let element = self.obj();
+                let message = gst::message::Progress::builder(kind, "tensorrt", text);
+                let _ = element.post_message(message.src(&*element).build());
+            }
+        };
+        progress(
+            gst::ProgressType::Start,
+            "TensorRT builds its engine, or loads the one that it has built; the first time takes minutes",
+        );
+        let state = Inspector::new(&settings).inspect_err(|_| {
+            progress(gst::ProgressType::Error, "TensorRT cannot be used");
+        })?;
+        progress(gst::ProgressType::Complete, "TensorRT is ready");
         gst::info!(
             CAT,
             imp = self,
@@ -142,7 +158,7 @@ impl BaseTransformImpl for VadLite {
             state.model_name,
             state.threshold()
         );
-        *lock(&self.stats) = Stats::new(settings.device.name());
+        *lock(&self.stats) = Stats::new(device.name());
         *lock(&self.state) = Some(state);
         Ok(())
     }

@@ -50,6 +50,7 @@ impl Inspector {
             backbone: settings.backbone.as_deref(),
             threads: settings.threads as usize,
             library: settings.onnxruntime.as_deref(),
+            device: settings.device.into(),
         };
         let detector = Detector::open(path, options).map_err(|error| {
             let cause = match &error {

@@ -31,14 +31,26 @@ pub enum Overlay {
 #[enum_type(name = "GstVadLiteDevice")]
 pub enum Device {
     #[default]
-    #[enum_value(name = "CPU", nick = "cpu")]
+    #[enum_value(name = "CPU: ONNX Runtime's own kernels", nick = "cpu")]
     Cpu,
+    #[enum_value(name = "CUDA: NVIDIA's GPU by cuDNN", nick = "cuda")]
+    Cuda,
+    #[enum_value(
+        name = "TensorRT: NVIDIA's GPU by an engine that is built once and kept",
+        nick = "tensorrt"
+    )]
+    Tensorrt,
+    #[enum_value(name = "XNNPACK: XNNPACK's kernels for the CPU", nick = "xnnpack")]
+    Xnnpack,
 }
 
-impl Device {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
+impl From<Device> for crate::detector::Device {
+    fn from(device: Device) -> Self {
+        match device {
+            Device::Cpu => Self::Cpu,
+            Device::Cuda => Self::Cuda,
+            Device::Tensorrt => Self::Tensorrt,
+            Device::Xnnpack => Self::Xnnpack,
         }
     }
 }
@@ -213,10 +225,10 @@ pub fn properties() -> &'static [glib::ParamSpec] {
                 .default_value(live.interval)
                 .mutable_playing()
                 .build(),
-            glib::ParamSpecEnum::builder_with_default("device", defaults.device).nick("Device").blurb("Where the backbone runs").mutable_ready().build(),
+            glib::ParamSpecEnum::builder_with_default("device", defaults.device).nick("Device").blurb("Where the backbone runs. A device that the ONNX Runtime library lacks, or that refuses, is an error; the one in use is in stats").mutable_ready().build(),
             glib::ParamSpecUInt::builder("threads")
                 .nick("Threads")
-                .blurb("Threads of the backbone; 0: one per core")
+                .blurb("Threads of the backbone; 0: one per core. Elements with the same model and as many threads share their sessions: with n threads one session per n cores, and two at least")
                 .maximum(256)
                 .default_value(defaults.threads)
                 .mutable_ready()
