@@ -47,7 +47,7 @@ fn main() -> anyhow::Result<()> {
         println!(
             "{:32} {:17} {open:15} {after:21}",
             path.to_string_lossy(),
-            detector.model().head_bytes()
+            detector.head_bytes()
         );
     }
     Ok(())

@@ -63,7 +63,7 @@ fn nothing_is_allocated_per_frame() {
     assert_eq!(counted, 50, "the counter does not count");
 
     let mut detector = Detector::open(&model().path, Options::default()).unwrap();
-    let metadata = detector.model().metadata.clone();
+    let metadata = detector.metadata().clone();
     let threshold = metadata.threshold;
     let target = Target {
         size: detector.input(),

@@ -90,7 +90,8 @@ fn refused(path: &Path, words: &[&str]) {
 #[test]
 fn taken_apart_and_put_together_it_still_opens() {
     let whole = Parts::of(&original()).save("whole.vadlite");
-    assert_eq!(open(&whole).unwrap().model(), &model().model);
+    assert_eq!(open(&whole).unwrap().metadata(), &model().model.metadata);
+    assert_eq!(ModelFile::read(&whole).unwrap(), model().model);
 }
 
 #[test]

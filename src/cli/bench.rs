@@ -145,9 +145,9 @@ fn model_of_generated(arguments: &Arguments, folder: &Path) -> anyhow::Result<Mo
 /// Every stage of every frame in turn, so that a disturbance falls on all of them alike.
 fn stages(path: &Path, options: Options<'_>, frames: usize) -> anyhow::Result<Report> {
     let mut detector = Detector::open(path, options)?;
-    let metadata = &detector.model().metadata;
+    let metadata = detector.metadata();
     let target = images::target(metadata.input_size, metadata.normalization, metadata.roi);
-    let mut backbone = Backbone::of_model(detector.model(), path, options)?;
+    let mut backbone = Backbone::of_model(&ModelFile::read(path)?, path, options)?;
     let info = scene::info()?;
     let layout = Layout::from_info(&info).context("NV12 is a format of the element")?;
     let mut preprocess = Preprocess::new(layout, target);

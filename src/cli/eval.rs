@@ -61,22 +61,24 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         };
         (train, dataset::test(&arguments.dataset)?)
     };
-    let mut detector = match &arguments.model {
+    let (mut detector, model_bytes) = match &arguments.model {
         Some(path) => {
-            let options = arguments.runtime.options();
-            Detector::open(path, options)?
+            let detector = Detector::open(path, arguments.runtime.options())?;
+            (detector, std::fs::metadata(path)?.len() as usize)
         }
         None => {
             let (model, backbone) = fit::fit(&arguments.recipe, &arguments.runtime, &train)?;
-            Detector::new(model, backbone).map_err(anyhow::Error::msg)?
+            let bytes = model.to_bytes()?.len();
+            let detector = Detector::new(model, backbone).map_err(anyhow::Error::msg)?;
+            (detector, bytes)
         }
     };
     let mut report = arguments
         .report
         .as_deref()
-        .map(|out| Report::new(out, &detector.model().metadata))
+        .map(|out| Report::new(out, detector.metadata()))
         .transpose()?;
-    let metrics = evaluate(&mut detector, &test, report.as_mut())?;
+    let metrics = evaluate(&mut detector, model_bytes, &test, report.as_mut())?;
     if let Some(report) = &mut report {
         report.write(&arguments.dataset, arguments.model.as_deref(), &metrics)?;
     }
@@ -103,10 +105,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 fn evaluate(
     detector: &mut Detector,
+    model_bytes: usize,
     test: &[TestImage],
     mut report: Option<&mut Report>,
 ) -> anyhow::Result<Metrics> {
-    let metadata = detector.model().metadata.clone();
+    let metadata = detector.metadata().clone();
     let target = images::target(metadata.input_size, metadata.normalization, metadata.roi);
     let size = detector.input();
     // Pixel metrics at the resolution of the image tensor.
@@ -162,14 +165,13 @@ fn evaluate(
             "vadlite: warning: {without_mask} defective images have no mask and are left out of the pixel metrics"
         );
     }
-    let model_bytes = detector.model().to_bytes()?.len();
     let metrics = Metrics {
         image_auroc: auroc(&scores, &labels),
         pixel_auroc: pixel_auroc(maps.iter().zip(&masks)),
         aupro: aupro(&maps, &masks, size.1, size.0, AUPRO_LIMIT),
         image_f1_max: f1_max(&scores, &labels).map(|(f1, _)| f1),
         images: scores.len(),
-        head_bytes: detector.model().head_bytes(),
+        head_bytes: detector.head_bytes(),
         backbone_bytes: detector.backbone_bytes(),
         model_bytes,
     };

@@ -46,7 +46,7 @@ struct Line<'a> {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let options = arguments.runtime.options();
     let mut detector = Detector::open(&arguments.model, options)?;
-    let metadata = &detector.model().metadata;
+    let metadata = detector.metadata();
     let threshold = arguments.threshold.unwrap_or(metadata.threshold);
     let roi = metadata.roi;
     let target = images::target(metadata.input_size, metadata.normalization, roi);

@@ -130,7 +130,7 @@ impl AnomalyMap {
 }
 
 /// `out` (rows x columns) = `a` (rows x inner) times `b` (inner x columns).
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f"))]
+#[multiversion::multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 fn multiply(a: &[f32], b: &[f32], out: &mut [f32], inner: usize, columns: usize) {
     for (a, out) in a.chunks_exact(inner).zip(out.chunks_exact_mut(columns)) {
         out.fill(0.0);

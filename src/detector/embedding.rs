@@ -162,7 +162,7 @@ impl Embedding {
 }
 
 /// Sums over 3 x 3, zeros beyond the edge: first down the columns, then along the rows. `row` has two entries more than a row.
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f"))]
+#[multiversion::multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 fn sum_3x3(source: &[f32], width: usize, row: &mut [f32], out: &mut [f32]) {
     let height = source.len() / width;
     let column = &mut row[..width + 2];

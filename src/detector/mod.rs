@@ -25,9 +25,10 @@ pub use fit::{FitOptions, Fitter};
 
 use anomaly_map::AnomalyMap;
 use backbone::Backbone;
+use calibration::Calibration;
 use embedding::Embedding;
 use heads::{Head, Recipe};
-use model_file::ModelFile;
+use model_file::{Metadata, ModelFile};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -54,7 +55,9 @@ pub struct Timing {
 
 /// A fitted model, ready to inspect images.
 pub struct Detector {
-    model: ModelFile,
+    metadata: Metadata,
+    calibration: Calibration,
+    head_bytes: usize,
     backbone: Backbone,
     embedding: Embedding,
     head: Box<dyn Head>,
@@ -87,6 +90,13 @@ impl Detector {
         };
         let embedding = recipe.embedding(backbone.shapes(), metadata.channels.as_deref())?;
         let head = recipe.load(&embedding, &model.tensors())?;
+        let head_bytes = model.head_bytes();
+        // The head has what it needs of the tensors: from here on they would be there twice.
+        let ModelFile {
+            metadata,
+            calibration,
+            ..
+        } = model;
         let [height, width] = metadata.map_size;
         let map = AnomalyMap::new(
             embedding.grid(),
@@ -96,7 +106,9 @@ impl Detector {
         );
         let patch_scores = vec![0.0; embedding.positions()];
         Ok(Self {
-            model,
+            metadata,
+            calibration,
+            head_bytes,
             backbone,
             embedding,
             head,
@@ -165,7 +177,18 @@ impl Detector {
         self.backbone.bytes()
     }
 
-    pub fn model(&self) -> &ModelFile {
-        &self.model
+    /// What the model file says of itself.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The scores behind the threshold.
+    pub fn calibration(&self) -> &Calibration {
+        &self.calibration
+    }
+
+    /// Bytes of the head's tensors in the model file.
+    pub fn head_bytes(&self) -> usize {
+        self.head_bytes
     }
 }

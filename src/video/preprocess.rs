@@ -331,24 +331,26 @@ impl Preprocess {
             .max()
             .unwrap_or(0);
         let origin = plans[0].columns.range().0;
-        let row = &mut self.row[..end - first];
         for y in 0..height {
+            let row = &mut self.row[..end - first];
             if self.layout.sixteen_bit {
                 resample::vertical_u16(plane.data, plane.stride, first * 2, &plans[0].rows, y, row);
             } else {
                 resample::vertical_u8(plane.data, plane.stride, first, &plans[0].rows, y, row);
             }
             for (index, plan) in plans.iter().enumerate() {
-                let samples = row[plan.first - first..]
-                    .iter()
-                    .step_by(plan.component.pitch);
+                let samples = &self.row[plan.first - first..];
                 let length = plan.samples.div_ceil(plan.component.pitch);
-                for (line, &sample) in self.line[..length].iter_mut().zip(samples) {
-                    *line = sample;
-                }
+                let line = match plan.component.pitch {
+                    1 => samples,
+                    pitch => {
+                        resample::deinterleave(samples, pitch, &mut self.line[..length]);
+                        &self.line
+                    }
+                };
                 let out = &mut out[(index * height + y) * width..][..width];
                 resample::horizontal(
-                    &self.line[..length + resample::padding(&plan.columns)],
+                    &line[..length + resample::padding(&plan.columns)],
                     origin,
                     &plan.columns,
                     out,

@@ -114,7 +114,7 @@ pub fn vertical_u16(
 /// Sums are kept for this many samples at a time: a few registers, while all rows pass by.
 const BLOCK: usize = 32;
 
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f+avx512bw"))]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw", "x86_64+avx2+fma"))]
 fn sum_rows_u8(plane: &[u8], stride: usize, weights: &[f32], out: &mut [f32]) {
     let samples = out.len();
     let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
@@ -137,7 +137,7 @@ fn sum_rows_u8(plane: &[u8], stride: usize, weights: &[f32], out: &mut [f32]) {
     }
 }
 
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f+avx512bw"))]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw", "x86_64+avx2+fma"))]
 fn sum_rows_u16(plane: &[u8], stride: usize, weights: &[f32], out: &mut [f32]) {
     out.fill(0.0);
     for (row, &weight) in weights.iter().enumerate() {
@@ -148,9 +148,26 @@ fn sum_rows_u16(plane: &[u8], stride: usize, weights: &[f32], out: &mut [f32]) {
     }
 }
 
+/// Every `pitch`-th sample (2 to 4) of a row, which has to hold `pitch` samples for each of `out`.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw", "x86_64+avx2+fma"))]
+pub fn deinterleave(row: &[f32], pitch: usize, out: &mut [f32]) {
+    // One loop for each pitch, so that the compiler can use shuffles.
+    fn take<const PITCH: usize>(row: &[f32], out: &mut [f32]) {
+        let (groups, _) = row.as_chunks::<PITCH>();
+        for (out, group) in out.iter_mut().zip(groups) {
+            *out = group[0];
+        }
+    }
+    match pitch {
+        2 => take::<2>(row, out),
+        3 => take::<3>(row, out),
+        _ => take::<4>(row, out),
+    }
+}
+
 /// The horizontal pass over one row whose first sample is input `origin` of the axis. `line` needs [`LANES`] readable samples
 /// beyond its last; what they hold does not matter as long as it is finite.
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f+avx512bw"))]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw", "x86_64+avx2+fma"))]
 pub fn horizontal(line: &[f32], origin: usize, axis: &Axis, out: &mut [f32]) {
     for ((out, &start), weights) in out
         .iter_mut()

@@ -331,7 +331,7 @@ fn symmetric(size: usize, entry: impl Fn(usize) -> f64) -> Mat<f64> {
 }
 
 /// Upper triangle of `scatter` += `weight` * sum of v vᵀ over the vectors (rows x `dimensions`), four of them in one pass.
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f"))]
+#[multiversion::multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 fn add_outer_products(scatter: &mut [f32], vectors: &[f32], dimensions: usize, weight: f32) {
     let mut fours = vectors.chunks_exact(4 * dimensions);
     for four in fours.by_ref() {

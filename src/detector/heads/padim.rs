@@ -124,7 +124,7 @@ impl Head for Padim {
 }
 
 /// |F y|² for each lane.
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f"))]
+#[multiversion::multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 fn squared_norms(factor: &[Lanes], y: &[Lanes]) -> Lanes {
     let mut total = [0.0f32; LANES];
     let mut factor = factor.iter();

@@ -318,12 +318,16 @@ fn nearest_level(value: f64) -> u8 {
         .unwrap_or(0)
 }
 
-/// The fitted transformation, laid out in blocks of [`LANES`] positions, so that a block's working set stays in the cache.
+/// The fitted transformation, laid out in blocks of [`LANES`] positions, so that a block's working set stays in the cache, and as small
+/// in memory as it is in the file: only the projection is unpacked.
 pub struct Whitening {
     reduced: usize,
     positions: usize,
     /// reduced (rounded up to whole [`ROWS`]) x full
     projection: Vec<f32>,
+    /// Scale and offset of each row's mean codes.
+    mean_scale: Vec<f32>,
+    mean_offset: Vec<f32>,
     /// One scale per pair.
     table: Vec<f32>,
     blocks: Vec<Block>,
@@ -334,9 +338,11 @@ pub struct Whitening {
 }
 
 struct Block {
-    mean: Vec<Lanes>,
-    diagonal: Vec<Lanes>,
-    lower: Vec<[i8; LANES]>,
+    mean: Vec<[i8; LANES]>,
+    diagonal: Vec<[u8; LANES]>,
+    diagonal_scale: Lanes,
+    /// The codes of one pair at all positions, two bits each, that of the first position in the lowest.
+    lower: Vec<u32>,
     lower_scale: Lanes,
 }
 
@@ -358,10 +364,8 @@ impl Whitening {
             .collect();
         projection.resize(reduced.next_multiple_of(ROWS) * full, 0.0);
         let mean = tensors.i8("mean", &[reduced, positions])?;
-        let (mean_scale, mean_offset) = (
-            tensors.f32("mean_scale", &[reduced])?,
-            tensors.f32("mean_offset", &[reduced])?,
-        );
+        let mean_scale = tensors.f32("mean_scale", &[reduced])?;
+        let mean_offset = tensors.f32("mean_offset", &[reduced])?;
         let diagonal = tensors.u8("diagonal", &[positions, reduced])?;
         let diagonal_scale = tensors.f16("diagonal_scale", &[positions])?;
         let lower = tensors.u8("lower", &[positions, packed])?;
@@ -376,33 +380,33 @@ impl Whitening {
         let blocks = (0..positions.div_ceil(LANES)).map(|block| {
             // Lanes beyond the last position repeat it; what becomes of them is not read.
             let position = |lane: usize| (block * LANES + lane).min(positions - 1);
-            let lanes = |value: &dyn Fn(usize) -> f32| -> Lanes {
-                std::array::from_fn(|lane| value(position(lane)))
-            };
-            let level = |pair: usize, p: usize| {
-                LEVELS[usize::from(lower[p * packed + pair / 4] >> (2 * (pair % 4)) & 3)]
+            let code = |pair: usize, p: usize| {
+                u32::from(lower[p * packed + pair / 4] >> (2 * (pair % 4)) & 3)
             };
             Block {
                 mean: (0..reduced)
-                    .map(|i| {
-                        lanes(&|p| {
-                            f32::from(mean[i * positions + p]) * mean_scale[i] + mean_offset[i]
+                    .map(|i| std::array::from_fn(|lane| mean[i * positions + position(lane)]))
+                    .collect(),
+                diagonal: (0..reduced)
+                    .map(|i| std::array::from_fn(|lane| diagonal[position(lane) * reduced + i]))
+                    .collect(),
+                diagonal_scale: std::array::from_fn(|lane| diagonal_scale[position(lane)]),
+                lower: (0..pairs(reduced))
+                    .map(|pair| {
+                        (0..LANES).fold(0, |word, lane| {
+                            word | code(pair, position(lane)) << (2 * lane)
                         })
                     })
                     .collect(),
-                diagonal: (0..reduced)
-                    .map(|i| lanes(&|p| f32::from(diagonal[p * reduced + i]) * diagonal_scale[p]))
-                    .collect(),
-                lower: (0..pairs(reduced))
-                    .map(|pair| std::array::from_fn(|lane| level(pair, position(lane))))
-                    .collect(),
-                lower_scale: lanes(&|p| lower_scale[p]),
+                lower_scale: std::array::from_fn(|lane| lower_scale[position(lane)]),
             }
         });
         Ok(Self {
             reduced,
             positions,
             projection,
+            mean_scale,
+            mean_offset,
             table,
             blocks: blocks.collect(),
             panel: vec![[0.0; LANES]; full],
@@ -426,9 +430,12 @@ impl Whitening {
         );
         dot_products(&self.projection, &self.panel, &mut self.projected);
         let block = &self.blocks[block];
-        for (projected, mean) in self.projected.iter_mut().zip(&block.mean) {
-            for (value, mean) in projected.iter_mut().zip(mean) {
-                *value -= mean;
+        let scales = self.mean_scale.iter().zip(&self.mean_offset);
+        for ((projected, codes), (&scale, &offset)) in
+            self.projected.iter_mut().zip(&block.mean).zip(scales)
+        {
+            for (value, &code) in projected.iter_mut().zip(codes) {
+                *value -= f32::from(code) * scale + offset;
             }
         }
         apply_factor(
@@ -442,18 +449,37 @@ impl Whitening {
 }
 
 /// z = F y for each lane.
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f"))]
+#[multiversion::multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 fn apply_factor(block: &Block, table: &[f32], y: &[Lanes], z: &mut [Lanes]) {
     let mut entries = block.lower.iter().zip(table);
     for (i, (z, diagonal)) in z.iter_mut().zip(&block.diagonal).enumerate() {
         let mut sum = [0.0f32; LANES];
-        for (y, (levels, &scale)) in y[..i].iter().zip(entries.by_ref().take(i)) {
+        for (y, (&word, &scale)) in y[..i].iter().zip(entries.by_ref().take(i)) {
             for lane in 0..LANES {
-                sum[lane] += f32::from(levels[lane]) * (scale * y[lane]);
+                let code = (word >> (2 * lane) & 3) as i32;
+                sum[lane] += level(code) as f32 * (scale * y[lane]);
             }
         }
         for lane in 0..LANES {
-            z[lane] = diagonal[lane] * y[i][lane] + block.lower_scale[lane] * sum[lane];
+            z[lane] = f32::from(diagonal[lane]) * block.diagonal_scale[lane] * y[i][lane]
+                + block.lower_scale[lane] * sum[lane];
         }
+    }
+}
+
+/// [`LEVELS`] in arithmetic that works on all lanes at once.
+#[inline(always)]
+fn level(code: i32) -> i32 {
+    (code << 3) - code - 10 - (code >> 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_in_arithmetic_are_those_of_the_table() {
+        let levels = [0, 1, 2, 3].map(level);
+        assert_eq!(levels, LEVELS.map(i32::from));
     }
 }

@@ -95,7 +95,7 @@ fn update(codes: &[i8], norms: &[i32], centre: &[i8], distances: &mut [i32]) -> 
     farthest.1
 }
 
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f+avx512bw"))]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw", "x86_64+avx2+fma"))]
 fn update_chunk(
     codes: &[i8],
     norms: &[i32],

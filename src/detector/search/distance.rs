@@ -21,7 +21,7 @@ pub fn gather_panel(values: &[f32], positions: usize, first: usize, panel: &mut 
 
 /// `out[row]` = dot products of vector `row` (of `vectors`, rows x dimensions) with the panel's queries. The number of rows is a
 /// multiple of [`ROWS`].
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f"))]
+#[multiversion::multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 pub fn dot_products(vectors: &[f32], panel: &[Lanes], out: &mut [Lanes]) {
     let dimensions = panel.len();
     let (rows, _) = out.as_chunks_mut::<ROWS>();
@@ -117,7 +117,7 @@ impl Bank {
     }
 }
 
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f"))]
+#[multiversion::multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 fn smallest(
     products: &[Lanes],
     half_norms: &[f32],

@@ -153,7 +153,7 @@ fn lowest(bounds: &[f32; GROUPS]) -> f32 {
 }
 
 /// Squared distances of a part of the query to all centroids, and the smallest of each group.
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f"))]
+#[multiversion::multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 fn fill_table(codebook: &[f32], part: &[f32], table: &mut [f32], bounds: &mut [f32; GROUPS]) {
     let (table, _) = table.as_chunks_mut::<64>();
     for (quarter, table) in table.iter_mut().enumerate() {

@@ -67,11 +67,11 @@ impl Inspector {
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned(),
-            roi: roi.unwrap_or(detector.model().metadata.roi),
+            roi: roi.unwrap_or(detector.metadata().roi),
             stream: None,
             tensor: vec![0.0; 3 * height * width],
             threshold: Threshold {
-                value: f64::from(detector.model().metadata.threshold),
+                value: f64::from(detector.metadata().threshold),
                 from: (0.0, 0.0),
             },
             overlay: overlay::Overlay::new(),
@@ -108,7 +108,7 @@ impl Inspector {
 
     /// Prepares for frames of this format and size.
     pub fn negotiate(&mut self, info: gst_video::VideoInfo, layout: Layout) {
-        let normalization = self.detector.model().metadata.normalization;
+        let normalization = self.detector.metadata().normalization;
         let target = Target {
             size: self.detector.input(),
             mean: normalization.mean,
@@ -128,18 +128,18 @@ impl Inspector {
             return Ok(());
         }
         self.threshold.from = from;
-        let model = self.detector.model();
+        let detector = &self.detector;
         self.threshold.value = if live.threshold > 0.0 {
             live.threshold
         } else if live.false_reject_rate > 0.0 {
             f64::from(
-                model
-                    .calibration
+                detector
+                    .calibration()
                     .threshold(live.false_reject_rate)
                     .map_err(|error| error.to_string())?,
             )
         } else {
-            f64::from(model.metadata.threshold)
+            f64::from(detector.metadata().threshold)
         };
         Ok(())
     }

@@ -59,7 +59,7 @@ impl Head for Diagonal {
 }
 
 /// Per position: the sum over dimensions of precision * (value - mean)².
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f"))]
+#[multiversion::multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 fn squared_distances(values: &[f32], mean: &[f32], precision: &[f32], scores: &mut [f32]) {
     scores.fill(0.0);
     let positions = scores.len();
