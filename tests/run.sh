@@ -44,6 +44,8 @@ run "format" cargo fmt --check
 # All in the release profile, so that dependencies are compiled once.
 run "lints" cargo clippy --release --all-targets --locked -- -D warnings
 run "tests" cargo test --release --locked
+# Once each, to see that they work; the times are for a quiet machine.
+run "benchmarks" cargo bench --locked -- --test
 run "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --locked
 run "models" sh tests/models.sh
 # Before the release build: both use target/release, which then looks for models and runtime in this source tree again.

@@ -1,0 +1,104 @@
+//! `video`: frames to tensors, and heatmaps into frames, at 1920x1080.
+//!
+//!     cargo bench --bench video
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use gst_video::prelude::*;
+use gst_video::{VideoFormat, VideoFrameRef, VideoInfo};
+use gstvadlite::video::overlay::{MapView, Overlay, Style};
+use gstvadlite::video::preprocess::{Layout, Plane, Preprocess, Target};
+
+const FORMATS: [VideoFormat; 6] = [
+    VideoFormat::Nv12,
+    VideoFormat::I420,
+    VideoFormat::Yuy2,
+    VideoFormat::Gray8,
+    VideoFormat::Rgb,
+    VideoFormat::Bgrx,
+];
+
+/// A frame of noise.
+fn frame(format: VideoFormat) -> Option<(VideoInfo, gst::Buffer)> {
+    let info = VideoInfo::builder(format, 1920, 1080).build().ok()?;
+    let mut random = fastrand::Rng::with_seed(0);
+    let bytes: Vec<u8> = (0..info.size()).map(|_| random.u8(16..235)).collect();
+    Some((info, gst::Buffer::from_mut_slice(bytes)))
+}
+
+fn preprocess(criterion: &mut Criterion) {
+    let target = Target {
+        size: (224, 224),
+        mean: [0.5; 3],
+        std: [0.5; 3],
+        roi: [0.0, 0.0, 1.0, 1.0],
+    };
+    let mut tensor = vec![0.0; 3 * 224 * 224];
+    let mut group = criterion.benchmark_group("Preprocess::run, 1920x1080 to 224x224");
+    for (info, buffer) in FORMATS.into_iter().filter_map(frame) {
+        let (Some(layout), Ok(frame)) = (
+            Layout::from_info(&info),
+            VideoFrameRef::from_buffer_ref_readable(&buffer, &info),
+        ) else {
+            continue;
+        };
+        let planes: Vec<Plane<'_>> = (0..frame.n_planes())
+            .filter_map(|plane| {
+                Some(Plane {
+                    data: frame.plane_data(plane).ok()?,
+                    stride: frame.plane_stride()[plane as usize] as usize,
+                })
+            })
+            .collect();
+        let mut preprocess = Preprocess::new(layout, target);
+        group.bench_function(info.name(), |b| {
+            b.iter(|| preprocess.run(&planes, &mut tensor));
+        });
+    }
+    group.finish();
+}
+
+/// A defect that covers a tenth of the picture.
+fn overlay(criterion: &mut Criterion) {
+    let size = 112;
+    let values: Vec<f32> = (0..size * size)
+        .map(|cell| {
+            let (x, y) = ((cell % size) as f32 - 50.0, (cell / size) as f32 - 60.0);
+            2.0 * (-(x * x + y * y) / 700.0).exp()
+        })
+        .collect();
+    let map = MapView {
+        values: &values,
+        height: size,
+        width: size,
+        roi: [0.0, 0.0, 1.0, 1.0],
+    };
+    let mut group = criterion.benchmark_group("Overlay::draw, 1920x1080");
+    for (info, mut buffer) in FORMATS.into_iter().filter_map(frame) {
+        let Some(buffer) = buffer.get_mut() else {
+            continue;
+        };
+        for (style, name) in [(Style::Heatmap, "heatmap"), (Style::Contour, "contour")] {
+            let mut overlay = Overlay::new();
+            group.bench_function(format!("{} {name}", info.name()), |b| {
+                b.iter(|| {
+                    if let Ok(mut frame) = VideoFrameRef::from_buffer_ref_writable(buffer, &info) {
+                        overlay.draw(&mut frame, map, 1.0, style);
+                    }
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+fn both(criterion: &mut Criterion) {
+    if let Err(error) = gst::init() {
+        eprintln!("GStreamer cannot be started: {error}");
+        std::process::exit(1);
+    }
+    preprocess(criterion);
+    overlay(criterion);
+}
+
+criterion_group!(video, both);
+criterion_main!(video);
