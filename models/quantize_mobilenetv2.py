@@ -179,7 +179,7 @@ class Builder:
         self.nodes, self.initialisers = [], []
 
     def constant(self, name, array):
-        self.initialisers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.initialisers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def parameters(self, name, scale, zero):

@@ -51,6 +51,7 @@ run "models" sh tests/models.sh
 # Before the release build: both use target/release, which then looks for models and runtime in this source tree again.
 run "installation" sh tests/meson.sh
 run "release build" cargo build --release --locked
+run "oldest ONNX Runtime" sh tests/runtimes.sh
 run "independent computation" sh tests/independent.sh
 run "pipelines" sh tests/pipelines.sh
 

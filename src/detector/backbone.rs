@@ -167,7 +167,13 @@ impl Backbone {
                 builder(&environment, key.threads).map_err(|error| reason(refused(&error)))?;
             let mut builder = key.device.add_to(builder, &key.graph, key.threads)?;
             let session = builder.commit_from_memory(&graph);
-            let mut session = session.map_err(|error| reason(refused(&error)))?;
+            let mut session = session.map_err(|error| {
+                let hint = match key.device.is_processor() {
+                    true => "",
+                    false => "; GPUs take networks in floats, such as mobilenetv2.onnx: fit with that one, or use device=cpu",
+                };
+                reason(refused(&error) + hint)
+            })?;
             // ONNX Runtime plans its memory, and TensorRT builds its engine, in the first run: before the first frame.
             run(&mut session, input, &zeros, |_| ()).map_err(|error| reason(error.to_string()))?;
             Ok(session)
@@ -305,6 +311,8 @@ fn builder(environment: &Environment, threads: usize) -> ort::Result<SessionBuil
         .with_intra_threads(threads)?
         // Blocks that are reused as they come take 2 MB less than one block for all of them besides those of the first run.
         .with_memory_pattern(false)?
+        // Without VNNI, sums of two 8-bit products saturate: where that can be, ONNX Runtime takes kernels that do not.
+        .with_config_entry("session.x64quantprecision", "1")?
         // Spinning threads burn a core while the line stands still.
         .with_intra_op_spinning(false)
         .map_err(ort::Error::from)

@@ -97,7 +97,8 @@ impl Device {
 }
 
 fn cuda() -> ep::ExecutionProviderDispatch {
-    ep::CUDA::default().build()
+    // In full precision: a model fitted on a processor has to score the same here.
+    ep::CUDA::default().with_tf32(false).build()
 }
 
 /// With the engine kept between runs, where there is a place for it.

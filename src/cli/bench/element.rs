@@ -19,8 +19,7 @@ pub struct Report {
 
 /// Without overlay on a good part, then with a heatmap on a defective one.
 pub fn run(model: &Path, options: Options<'_>, frames: u32) -> anyhow::Result<Report> {
-    gst::init().context("GStreamer cannot be started")?;
-    crate::plugin_register_static().context("the plugin cannot be registered")?;
+    start_gstreamer()?;
     let mut plain = measure(model, options, frames, "none", false)?;
     let mut heatmap = measure(model, options, frames, "heatmap", true)?;
     Ok(Report {
@@ -31,12 +30,23 @@ pub fn run(model: &Path, options: Options<'_>, frames: u32) -> anyhow::Result<Re
     })
 }
 
+/// Starts GStreamer and makes the element of this program known.
+pub fn start_gstreamer() -> anyhow::Result<()> {
+    gst::init().context("GStreamer cannot be started")?;
+    // GStreamer may have loaded an installed plugin into this process when it looked for plugins; a type cannot be registered twice.
+    if glib::Type::from_name("GstVadLite").is_none() {
+        crate::plugin_register_static().context("the plugin cannot be registered")?;
+    }
+    Ok(())
+}
+
 /// The element, with the model and what the command line says of its runtime.
 pub fn vadlite(model: &Path, options: Options<'_>) -> anyhow::Result<gst::Element> {
     let element = gst::ElementFactory::make("vadlite")
         .property("model", model)
         .property("threads", options.threads as u32)
         .build()?;
+    element.set_property_from_str("device", options.device.name());
     if let Some(backbone) = options.backbone {
         element.set_property("backbone", backbone);
     }

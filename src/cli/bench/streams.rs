@@ -27,8 +27,7 @@ pub fn run(
     streams: usize,
     frames: u32,
 ) -> anyhow::Result<Report> {
-    gst::init().context("GStreamer cannot be started")?;
-    crate::plugin_register_static().context("the plugin cannot be registered")?;
+    super::element::start_gstreamer()?;
     let pipelines = (0..streams)
         .map(|_| pipeline(model, options, frames))
         .collect::<anyhow::Result<Vec<_>>>()?;
