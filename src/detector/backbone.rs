@@ -304,6 +304,15 @@ fn refused(error: &dyn std::fmt::Display) -> String {
     format!("ONNX Runtime refuses it: {error}")
 }
 
+/// Whether the processor adds two 8-bit products in 16 bits, where they saturate, so that ONNX Runtime has to be told to take its slower
+/// kernels that do not. It takes these on any x86 when told so.
+fn products_saturate() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return !(is_x86_feature_detected!("avx512vnni") || is_x86_feature_detected!("avxvnni"));
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 fn builder(environment: &Environment, threads: usize) -> ort::Result<SessionBuilder> {
     Session::builder(environment)?
         // `All`, since the libraries 1.20 to 1.22 do not know `Level3`.
@@ -311,8 +320,10 @@ fn builder(environment: &Environment, threads: usize) -> ort::Result<SessionBuil
         .with_intra_threads(threads)?
         // Blocks that are reused as they come take 2 MB less than one block for all of them besides those of the first run.
         .with_memory_pattern(false)?
-        // Without VNNI, sums of two 8-bit products saturate: where that can be, ONNX Runtime takes kernels that do not.
-        .with_config_entry("session.x64quantprecision", "1")?
+        .with_config_entry(
+            "session.x64quantprecision",
+            if products_saturate() { "1" } else { "0" },
+        )?
         // Spinning threads burn a core while the line stands still.
         .with_intra_op_spinning(false)
         .map_err(ort::Error::from)
