@@ -65,6 +65,7 @@ fn heads(criterion: &mut Criterion) -> gstvadlite::detector::Result<()> {
             input_size: [SIZE, SIZE],
             roi: [0.0, 0.0, 1.0, 1.0],
             false_reject_rate: None,
+            video_of: None,
             threads: 0,
             library: None,
             device: Device::Cpu,

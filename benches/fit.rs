@@ -24,6 +24,7 @@ fn options(recipe: Recipe, backbone: &Path) -> FitOptions<'_> {
         input_size: SIZE,
         roi: [0.0, 0.0, 1.0, 1.0],
         false_reject_rate: None,
+        video_of: None,
         threads: 0,
         library: None,
         device: Device::Cpu,

@@ -96,6 +96,7 @@ pub fn fit(
         input_size: [side, side],
         roi,
         false_reject_rate: recipe.false_reject_rate,
+        video_of: None,
         threads: runtime.threads,
         library: runtime.onnxruntime.as_deref(),
         device: runtime.device,

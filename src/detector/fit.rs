@@ -40,6 +40,9 @@ pub struct FitOptions<'a> {
     pub roi: [f32; 4],
     /// Rate that the threshold is set for; `None`: 0.01, or what the number of images supports.
     pub false_reject_rate: Option<f64>,
+    /// How many images will come where they are frames of one video. A frame's neighbours tell a head about it: it is then scored by a
+    /// head that has not seen a whole stretch of the video around it. `None`: the images do not depend on each other.
+    pub video_of: Option<usize>,
     /// 0: one per core.
     pub threads: usize,
     pub library: Option<&'a Path>,
@@ -125,10 +128,46 @@ impl<'a> Fitter<'a> {
                 "a feature is not a finite number, or beyond 65504, the largest 16-bit float; choose other --taps".into(),
             ));
         }
+        let fold = match self.options.video_of {
+            Some(frames) => (self.images * FOLDS / frames.max(1)).min(FOLDS - 1),
+            None => self.images % FOLDS,
+        };
         self.head.add(&patches);
-        self.samples.add(self.images % FOLDS, &patches);
+        self.samples.add(fold, &patches);
         self.images += 1;
         Ok(())
+    }
+
+    /// Leaves out images that are not like the others (a hand, a belt in between) and returns how many these were: those whose held-out
+    /// score lies further above the upper quartile than three times the distance of the quartiles, in logarithms (the outer fence of
+    /// Tukey 1977; of normally distributed values, 1 in a million). Of more images than are held none is left out.
+    ///
+    /// # Errors
+    /// [`Error::Fit`] as [`Fitter::finish`].
+    pub fn leave_out_outliers(&mut self, progress: Progress<'_>) -> Result<usize> {
+        if self.images < FEWEST_IMAGES || self.samples.images() < self.images {
+            return Ok(0);
+        }
+        let scores = self.held_out_scores(progress)?;
+        let fence = outer_fence(&scores);
+        let outliers = scores.iter().filter(|score| **score > fence).count();
+        if outliers == 0 {
+            return Ok(0);
+        }
+        let mut head = self.options.recipe.fitter(&self.embedding)?;
+        let mut samples = Samples::new(&self.embedding, samples::BYTES);
+        for (image, _) in scores
+            .iter()
+            .enumerate()
+            .filter(|(_, score)| **score <= fence)
+        {
+            let patches = self.samples.image(image);
+            head.add(patches);
+            samples.add(self.samples.folds()[image], patches);
+        }
+        (self.head, self.samples) = (head, samples);
+        self.images -= outliers;
+        Ok(outliers)
     }
 
     /// Fits the head on all images and sets the threshold, from 1 GiB of their embeddings where they are very many. Gives the
@@ -144,41 +183,12 @@ impl<'a> Fitter<'a> {
             )));
         }
         let tensors = self.head.fit(&self.samples, None, progress)?;
-        let map_sigma = self.options.recipe.map_sigma();
-        let map_size = self
-            .options
-            .input_size
-            .map(|side| (side / MAP_SCALE).max(1));
-        let map_offset = match self.options.recipe.preset {
-            // The published code does not shift its maps.
-            Preset::Paper => 0.0,
-            Preset::Default => {
-                self.backbone.patch_offset() * map_size[1] as f32
-                    / self.options.input_size[1] as f32
-            }
-        };
-        let map = AnomalyMap::new(
-            self.embedding.grid(),
-            (map_size[0], map_size[1]),
-            map_sigma,
-            map_offset,
-        );
-        let mut scores = vec![0.0; self.samples.images()];
-        for fold in 0..FOLDS {
-            progress("setting the threshold", fold, FOLDS);
-            // Scored as they would be after storing, so that the threshold holds for what runs.
-            let tensors = self
-                .head
-                .fit(&self.samples, Some(fold), &mut |_, _, _| ())?;
-            for (image, score) in self.score_fold(fold, &tensors, &map)? {
-                scores[image] = score;
-            }
-        }
-        let calibration = Calibration::new(scores)?;
+        let calibration = Calibration::new(self.held_out_scores(progress)?)?;
         let false_reject_rate = self
             .options
             .false_reject_rate
             .unwrap_or_else(|| calibration.default_rate());
+        let (map_size, map_offset) = (self.map_size(), self.map_offset());
         let metadata = Metadata {
             format_version: FORMAT_VERSION,
             vadlite_version: env!("CARGO_PKG_VERSION").into(),
@@ -194,7 +204,7 @@ impl<'a> Fitter<'a> {
             normalization: self.backbone.normalization(),
             roi: self.options.roi,
             map_size,
-            map_sigma,
+            map_sigma: self.options.recipe.map_sigma(),
             map_offset,
             good_images: self.images,
             calibration_folds: FOLDS,
@@ -210,6 +220,51 @@ impl<'a> Fitter<'a> {
 }
 
 impl Fitter<'_> {
+    /// Height and width of the anomaly map.
+    fn map_size(&self) -> [usize; 2] {
+        self.options
+            .input_size
+            .map(|side| (side / MAP_SCALE).max(1))
+    }
+
+    /// How far the map is shifted to where the patches look, in its pixels.
+    fn map_offset(&self) -> f32 {
+        match self.options.recipe.preset {
+            // The published code does not shift its maps.
+            Preset::Paper => 0.0,
+            Preset::Default => {
+                self.backbone.patch_offset() * self.map_size()[1] as f32
+                    / self.options.input_size[1] as f32
+            }
+        }
+    }
+
+    /// The score of every image held, by a head that was fitted on the other folds.
+    fn held_out_scores(&mut self, progress: Progress<'_>) -> Result<Vec<f32>> {
+        let [height, width] = self.map_size();
+        let map = AnomalyMap::new(
+            self.embedding.grid(),
+            (height, width),
+            self.options.recipe.map_sigma(),
+            self.map_offset(),
+        );
+        let mut scores = vec![0.0; self.samples.images()];
+        for fold in 0..FOLDS {
+            progress("setting the threshold", fold, FOLDS);
+            if !self.samples.folds().contains(&fold) {
+                continue;
+            }
+            // Scored as they would be after storing, so that the threshold holds for what runs.
+            let tensors = self
+                .head
+                .fit(&self.samples, Some(fold), &mut |_, _, _| ())?;
+            for (image, score) in self.score_fold(fold, &tensors, &map)? {
+                scores[image] = score;
+            }
+        }
+        Ok(scores)
+    }
+
     /// Image scores of the samples of one fold, on all cores, each with a head of its own as far as these are small.
     fn score_fold(
         &self,
@@ -240,6 +295,14 @@ impl Fitter<'_> {
         });
         Ok(scores.collect::<Result<Vec<Vec<_>>>>()?.concat())
     }
+}
+
+/// The outer fence of scores, in logarithms: above it lies what is not like the rest.
+fn outer_fence(scores: &[f32]) -> f32 {
+    let mut logarithms: Vec<f32> = scores.iter().map(|score| score.max(1e-6).ln()).collect();
+    logarithms.sort_by(f32::total_cmp);
+    let quartile = |q: usize| logarithms[(logarithms.len() - 1) * q / 4];
+    (quartile(3) + 3.0 * (quartile(3) - quartile(1))).exp()
 }
 
 /// `count` of the taps' channels, the same ones every time.

@@ -3,11 +3,14 @@
 use gst::prelude::*;
 
 mod imp;
-mod inspector;
+mod inspection;
+mod learner;
+mod loader;
 mod settings;
 mod stats;
+mod stream;
 
-pub use settings::{Device, Mode, Overlay, PostMessages};
+pub use settings::{Device, Method, Mode, Overlay, PostMessages, Reload};
 
 glib::wrapper! {
     /// A `GstBaseTransform` that inspects frames in place.
@@ -18,6 +21,8 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     for enumeration in [
         Overlay::static_type(),
         Mode::static_type(),
+        Method::static_type(),
+        Reload::static_type(),
         Device::static_type(),
         PostMessages::static_type(),
     ] {

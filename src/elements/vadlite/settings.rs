@@ -1,7 +1,9 @@
 //! The properties of `vadlite`: their values, defaults, ranges and descriptions.
 
+use super::inspection::Refusal;
+use crate::video::overlay;
 use gst::prelude::*;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// What the element does with frames.
@@ -11,6 +13,57 @@ pub enum Mode {
     #[default]
     #[enum_value(name = "Detect: score frames with the model", nick = "detect")]
     Detect,
+    #[enum_value(
+        name = "Learn: fit the model on the frames to come, write it, and go on in detect",
+        nick = "learn"
+    )]
+    Learn,
+}
+
+/// What `mode=learn` fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVadLiteMethod")]
+pub enum Method {
+    #[default]
+    #[enum_value(
+        name = "PaDiM-Lite: per-position Gaussian statistics in little memory, for parts that lie alike",
+        nick = "padim-lite"
+    )]
+    PadimLite,
+    #[enum_value(
+        name = "PatchCore-Lite: a compressed memory bank, for parts and surfaces anywhere in the picture",
+        nick = "patchcore-lite"
+    )]
+    PatchcoreLite,
+    #[enum_value(
+        name = "PaDiM: per-position Gaussians with full covariances",
+        nick = "padim"
+    )]
+    Padim,
+    #[enum_value(name = "PatchCore: memory bank with exact search", nick = "patchcore")]
+    Patchcore,
+}
+
+impl From<Method> for crate::detector::heads::Method {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::PadimLite => Self::PadimLite,
+            Method::PatchcoreLite => Self::PatchcoreLite,
+            Method::Padim => Self::Padim,
+            Method::Patchcore => Self::Patchcore,
+        }
+    }
+}
+
+/// When a model is loaded again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVadLiteReload")]
+pub enum Reload {
+    #[default]
+    #[enum_value(name = "None: when the property model is set", nick = "none")]
+    None,
+    #[enum_value(name = "Auto: when the file changes, too", nick = "auto")]
+    Auto,
 }
 
 /// How a flagged frame is marked.
@@ -69,17 +122,38 @@ pub enum PostMessages {
 }
 
 /// What is read when the element starts.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     pub model: Option<PathBuf>,
     pub backbone: Option<PathBuf>,
     pub onnxruntime: Option<PathBuf>,
     pub mode: Mode,
+    pub method: Method,
+    pub learn_frames: u32,
+    pub reload: Reload,
     pub device: Device,
     pub threads: u32,
     /// As set: `x,y,w,h`, or empty for the model's own.
     pub roi: String,
     pub live: Live,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            model: None,
+            backbone: None,
+            onnxruntime: None,
+            mode: Mode::default(),
+            method: Method::default(),
+            learn_frames: 300,
+            reload: Reload::default(),
+            device: Device::default(),
+            threads: 0,
+            roi: String::new(),
+            live: Live::default(),
+        }
+    }
 }
 
 /// What may change from frame to frame.
@@ -106,7 +180,28 @@ impl Default for Live {
     }
 }
 
+impl Overlay {
+    /// How to draw; `None` where nothing is drawn.
+    pub fn style(self) -> Option<overlay::Style> {
+        match self {
+            Self::None => None,
+            Self::Heatmap => Some(overlay::Style::Heatmap),
+            Self::Contour => Some(overlay::Style::Contour),
+        }
+    }
+}
+
 impl Settings {
+    /// The model's path.
+    ///
+    /// # Errors
+    /// It is not set.
+    pub fn needed_model(&self) -> Result<&Path, Refusal> {
+        self.model.as_deref().ok_or_else(|| {
+            Refusal::Settings("the property model is not set; name a .vadlite file, made with `vadlite fit --method padim-lite --images DIR --out part.vadlite` or with mode=learn".into())
+        })
+    }
+
     /// The region of interest that was asked for; `None` where the model's own holds.
     ///
     /// # Errors
@@ -133,6 +228,9 @@ impl Settings {
             "backbone" => self.backbone = path(),
             "onnxruntime" => self.onnxruntime = path(),
             "mode" => self.mode = value.get().unwrap_or_default(),
+            "method" => self.method = value.get().unwrap_or_default(),
+            "learn-frames" => self.learn_frames = value.get().unwrap_or_default(),
+            "reload" => self.reload = value.get().unwrap_or_default(),
             "device" => self.device = value.get().unwrap_or_default(),
             "threads" => self.threads = value.get().unwrap_or_default(),
             "roi" => {
@@ -163,6 +261,9 @@ impl Settings {
             "backbone" => path(&self.backbone),
             "onnxruntime" => path(&self.onnxruntime),
             "mode" => self.mode.to_value(),
+            "method" => self.method.to_value(),
+            "learn-frames" => self.learn_frames.to_value(),
+            "reload" => self.reload.to_value(),
             "device" => self.device.to_value(),
             "threads" => self.threads.to_value(),
             "roi" => self.roi.to_value(),
@@ -190,10 +291,24 @@ pub fn properties() -> &'static [glib::ParamSpec] {
                 .build()
         };
         vec![
-            text("model", "Model", "The fitted .vadlite file (made by `vadlite fit`). Needed"),
+            glib::ParamSpecString::builder("model")
+                .nick("Model")
+                .blurb("The fitted .vadlite file: made by `vadlite fit`, or with mode=learn the one to write. Needed. Set while playing, the new model is opened beside the running one and takes over between two frames; one that cannot be used is refused with a warning, and the old one stays")
+                .mutable_playing()
+                .build(),
             text("backbone", "Backbone", "ONNX file of the backbone. Default: the file that the model names, looked up beside the model, beside the plugin and in the installed data folder"),
             text("onnxruntime", "ONNX Runtime", "Path of the ONNX Runtime library (libonnxruntime.so). Default: ORT_DYLIB_PATH, beside the plugin, the folder filled by ./setup, then the system's. One library serves a whole process"),
-            glib::ParamSpecEnum::builder_with_default("mode", defaults.mode).nick("Mode").blurb("What to do with frames").mutable_ready().build(),
+            glib::ParamSpecEnum::builder_with_default("mode", defaults.mode).nick("Mode").blurb("What to do with frames. In learn they pass uninspected, with a bar for the progress drawn on them, until learn-frames of them make a model; an element message vadlite-learn says how far it is").mutable_ready().build(),
+            glib::ParamSpecEnum::builder_with_default("method", defaults.method).nick("Method").blurb("What mode=learn fits").mutable_ready().build(),
+            glib::ParamSpecUInt::builder("learn-frames")
+                .nick("Learn frames")
+                .blurb("Frames of good parts that mode=learn takes. Frames that show what another one did already (no cell of a 32x32 grid differs by more than 2 % of full scale: an empty or standing belt) do not count, nor those that come faster than they are taken in. Of those taken, frames unlike the others are left out in the end: a held-out score beyond Tukey's outer fence")
+                .minimum(10)
+                .maximum(100_000)
+                .default_value(defaults.learn_frames)
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecEnum::builder_with_default("reload", defaults.reload).nick("Reload").blurb("When the model is loaded again").mutable_ready().build(),
             glib::ParamSpecDouble::builder("threshold")
                 .nick("Threshold")
                 .blurb("Raw score above which a frame is flagged; 0: the model's own, or what false-reject-rate asks for")
@@ -240,7 +355,7 @@ pub fn properties() -> &'static [glib::ParamSpec] {
                 .build(),
             glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                 .nick("Statistics")
-                .blurb("frames, inspected, flagged, failed, frames-lost: counts since the start; latency-median, latency-p99: of an inspection, in ns; device: where the backbone runs")
+                .blurb("frames, inspected, flagged, failed, frames-lost: counts since the start; latency-median, latency-p99: of an inspection, in ns; device: where the backbone runs; model: the file in use; reloads, reloads-refused: models that took over, and that could not")
                 .read_only()
                 .build(),
         ]

@@ -12,6 +12,9 @@ pub struct Stats {
     frames_lost: u64,
     latency: Histogram<u64>,
     device: &'static str,
+    model: String,
+    reloads: u64,
+    reloads_refused: u64,
 }
 
 impl Stats {
@@ -27,6 +30,9 @@ impl Stats {
             frames_lost: 0,
             latency,
             device,
+            model: String::new(),
+            reloads: 0,
+            reloads_refused: 0,
         }
     }
 }
@@ -44,6 +50,20 @@ impl Stats {
         }
     }
 
+    /// The model in use from here on.
+    pub fn set_model(&mut self, name: &str) {
+        name.clone_into(&mut self.model);
+    }
+
+    /// Takes in that a model took over from another one, or could not.
+    pub fn count_reload(&mut self, taken: bool) {
+        *if taken {
+            &mut self.reloads
+        } else {
+            &mut self.reloads_refused
+        } += 1;
+    }
+
     /// The value of the property.
     pub fn structure(&self) -> gst::Structure {
         gst::Structure::builder("stats")
@@ -55,6 +75,9 @@ impl Stats {
             .field("latency-median", self.latency.value_at_quantile(0.5))
             .field("latency-p99", self.latency.value_at_quantile(0.99))
             .field("device", self.device)
+            .field("model", &self.model)
+            .field("reloads", self.reloads)
+            .field("reloads-refused", self.reloads_refused)
             .build()
     }
 }

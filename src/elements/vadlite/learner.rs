@@ -1,0 +1,427 @@
+//! `mode=learn`: from frames of good parts to a model, while the frames pass.
+//!
+//! The streaming thread makes the image tensor and decides whether the frame shows something new. Everything else, the backbone as well,
+//! runs in a thread of its own.
+
+use super::VadLite;
+use super::inspection::{Inspection, Refusal};
+use super::settings::{Overlay, Settings};
+use super::stream::Picture;
+use crate::detector::backbone::{self, DEFAULT_BACKBONE, Normalization};
+use crate::detector::heads::{Preset, Recipe};
+use crate::detector::{Error, FitOptions, Fitter};
+use crate::video::overlay::{self, MapView};
+use crate::video::preprocess::{Preprocess, Target};
+use gst::prelude::*;
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// Name of the structure of the bus message.
+pub const MESSAGE_NAME: &str = "vadlite-learn";
+/// Height and width of the image tensor.
+const SIDE: usize = 224;
+/// Tensors on their way to the backbone.
+const TENSORS: usize = 4;
+/// Cells of the small picture by which frames are compared, in each direction.
+const CELLS: usize = 32;
+/// Two frames show the same where no cell differs by more than this many 255ths: about 2 % of full scale.
+const SAME: u8 = 5;
+/// How often the bus hears of the progress.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
+/// Cells of the progress bar.
+const BAR: usize = 64;
+
+type Thumbnail = [u8; CELLS * CELLS];
+
+/// What the fitting thread is at, for the streaming thread to show.
+#[derive(Default)]
+struct Work {
+    stage: &'static str,
+    done: usize,
+    total: usize,
+    /// When the stage began.
+    since: Option<Instant>,
+    outliers: usize,
+    /// No model may be written any more: the element has stopped.
+    stopped: bool,
+    /// The thread has given up, and said so.
+    failed: bool,
+}
+
+/// A panic elsewhere does not make these values wrong.
+fn lock(work: &Mutex<Work>) -> MutexGuard<'_, Work> {
+    work.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Collects frames until there are enough of them, and shows how far the model is.
+pub struct Learner {
+    target: Target,
+    preprocess: Option<Preprocess>,
+    /// Towards the fitting thread; none once it has all.
+    tensors: Option<SyncSender<Vec<f32>>>,
+    spare: Receiver<Vec<f32>>,
+    /// The one in hand.
+    tensor: Option<Vec<f32>>,
+    thumbnails: Vec<Thumbnail>,
+    wanted: usize,
+    duplicates: u64,
+    /// Frames that came while all tensors were on their way.
+    busy: u64,
+    work: Arc<Mutex<Work>>,
+    started: Instant,
+    reported: Option<Instant>,
+    overlay: overlay::Overlay,
+    bar: Vec<f32>,
+    pub failing: bool,
+}
+
+impl Learner {
+    /// Starts the fitting thread, which hands its model to `made`.
+    ///
+    /// # Errors
+    /// No model path, a wrong region of interest, no backbone or ONNX Runtime, or a folder that cannot be written to.
+    pub fn start(
+        element: &VadLite,
+        settings: &Settings,
+        made: Sender<Box<Inspection>>,
+    ) -> Result<Self, Refusal> {
+        let path = settings.needed_model()?;
+        let roi = settings
+            .parsed_roi()
+            .map_err(|reason| Refusal::Settings(format!("the property roi: {reason}")))?
+            .unwrap_or([0.0, 0.0, 1.0, 1.0]);
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        // Found out now rather than after five minutes of learning.
+        tempfile::tempfile_in(folder).map_err(|error| {
+            Refusal::Resource(format!(
+                "the property model: nothing can be written to the folder {}: {error}",
+                folder.display()
+            ))
+        })?;
+        let (tensors, to_fit) = mpsc::sync_channel(TENSORS);
+        let (give_back, spare) = mpsc::sync_channel(TENSORS);
+        for _ in 0..TENSORS {
+            // There is room for all of them.
+            let _ = give_back.send(vec![0.0; 3 * SIDE * SIDE]);
+        }
+        let work = Arc::new(Mutex::new(Work::default()));
+        let thread = Thread {
+            element: element.downgrade(),
+            settings: settings.clone(),
+            roi,
+            work: work.clone(),
+            made,
+        };
+        let (started, answer) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("vadlite-learner".into())
+            .spawn(move || thread.run(&started, &to_fit, &give_back))
+            .map_err(|error| Refusal::Resource(format!("no thread can be started: {error}")))?;
+        let normalization = answer
+            .recv()
+            .map_err(|_| Refusal::Resource("the fitting thread has ended".into()))??;
+        Ok(Self {
+            target: Target {
+                size: (SIDE, SIDE),
+                mean: normalization.mean,
+                std: normalization.std,
+                roi,
+            },
+            preprocess: None,
+            tensors: Some(tensors),
+            spare,
+            tensor: None,
+            thumbnails: Vec::new(),
+            wanted: settings.learn_frames as usize,
+            duplicates: 0,
+            busy: 0,
+            work,
+            started: Instant::now(),
+            reported: None,
+            overlay: overlay::Overlay::new(),
+            bar: vec![0.0; BAR],
+            failing: false,
+        })
+    }
+
+    /// Prepares for frames like this picture.
+    pub fn negotiate(&mut self, picture: &Picture) {
+        self.preprocess = Some(Preprocess::new(picture.layout.clone(), self.target));
+    }
+
+    /// Takes the frame in where it shows something new, as long as frames are wanted.
+    ///
+    /// # Errors
+    /// What is wrong with the buffer.
+    pub fn look(&mut self, buffer: &gst::BufferRef, picture: &Picture) -> Result<(), String> {
+        let Some(tensors) = &self.tensors else {
+            return Ok(());
+        };
+        if self.tensor.is_none() {
+            self.tensor = self.spare.try_recv().ok();
+        }
+        let Some(tensor) = &mut self.tensor else {
+            self.busy += 1;
+            return Ok(());
+        };
+        let preprocess = self.preprocess.as_mut().ok_or("no caps yet")?;
+        picture.to_tensor(buffer, preprocess, tensor)?;
+        let thumbnail = thumbnail(tensor, &self.target);
+        if self.thumbnails.iter().any(|known| same(known, &thumbnail)) {
+            self.duplicates += 1;
+            return Ok(());
+        }
+        self.thumbnails.push(thumbnail);
+        // Does not wait: every tensor that exists has a place. Fails where the thread has given up.
+        let sent = self.tensor.take().map(|tensor| tensors.send(tensor));
+        if !matches!(sent, Some(Ok(()))) || self.thumbnails.len() == self.wanted {
+            self.tensors = None;
+        }
+        Ok(())
+    }
+
+    /// Draws the bar: as long as the frames or, after these, the fit have come.
+    pub fn draw(&mut self, buffer: &mut gst::BufferRef, picture: &Picture, overlay: Overlay) {
+        let Some(style) = overlay.style() else { return };
+        let share = self.share();
+        for (cell, value) in self.bar.iter_mut().enumerate() {
+            *value = if (cell as f64) < share * BAR as f64 {
+                2.0
+            } else {
+                0.0
+            };
+        }
+        let map = MapView {
+            values: &self.bar,
+            height: 1,
+            width: BAR,
+            roi: [0.1, 0.94, 0.8, 0.03],
+        };
+        if let Ok(mut frame) =
+            gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &picture.info)
+        {
+            self.overlay.draw(&mut frame, map, 1.0, style);
+        }
+    }
+
+    /// How much of the frames, or else of the fit's present stage, is done: 0 to 1.
+    fn share(&self) -> f64 {
+        let (done, total) = match self.tensors {
+            Some(_) => (self.thumbnails.len(), self.wanted),
+            None => {
+                let work = lock(&self.work);
+                (work.done, work.total)
+            }
+        };
+        done as f64 / total.max(1) as f64
+    }
+
+    /// What to tell the bus, where it is time to: the fields of `vadlite-learn`, and the same in words.
+    pub fn report(&mut self, finished: bool) -> Option<(gst::Structure, String)> {
+        let first = self.reported.is_none();
+        if !finished && self.reported.is_some_and(|at| at.elapsed() < REPORT_EVERY) {
+            return None;
+        }
+        self.reported = Some(Instant::now());
+        let share = self.share();
+        let (frames, wanted) = (self.thumbnails.len(), self.wanted);
+        let work = lock(&self.work);
+        let collecting = self.tensors.is_some();
+        let since = match collecting {
+            true => Some(self.started),
+            false => work.since,
+        };
+        let left = since
+            .filter(|_| !first && share > 0.0)
+            .map(|since| since.elapsed().mul_f64((1.0 - share) / share));
+        let phase = match (finished, collecting) {
+            (true, _) => "done",
+            (false, true) => "collecting",
+            (false, false) => "fitting",
+        };
+        let text = match phase {
+            "done" => format!(
+                "the model is learnt from {} frames; {} were left out as outliers, {} as duplicates",
+                frames - work.outliers,
+                work.outliers,
+                self.duplicates
+            ),
+            "collecting" => format!(
+                "{frames} of {wanted} frames, {} duplicates, {} too fast{}",
+                self.duplicates,
+                self.busy,
+                left.map(|left| format!("; {:.0} s left", left.as_secs_f64()))
+                    .unwrap_or_default()
+            ),
+            _ => format!("{} ({:.0} %)", work.stage, 100.0 * share),
+        };
+        let mut structure = gst::Structure::builder(MESSAGE_NAME)
+            .field("phase", phase)
+            .field("frames", frames as u64)
+            .field("learn-frames", wanted as u64)
+            .field("duplicates", self.duplicates)
+            .field("too-fast", self.busy)
+            .field("outliers", work.outliers as u64)
+            .field("stage", work.stage)
+            .field("share", share)
+            .build();
+        if let Some(left) = left {
+            structure.set("time-left", left.as_nanos() as u64);
+        }
+        Some((structure, text))
+    }
+
+    /// Whether the bus has heard of the progress.
+    pub fn reported(&self) -> bool {
+        self.reported.is_some()
+    }
+
+    /// Whether the fitting thread has given up; it has said why.
+    pub fn failed(&self) -> bool {
+        lock(&self.work).failed
+    }
+}
+
+impl Drop for Learner {
+    fn drop(&mut self) {
+        // Waits for a write that has begun; none begins afterwards.
+        lock(&self.work).stopped = true;
+    }
+}
+
+/// Means over the cells of an image tensor and its channels, in 255ths of full scale.
+fn thumbnail(tensor: &[f32], target: &Target) -> Thumbnail {
+    let (height, width) = target.size;
+    let mut sums = [0.0f32; CELLS * CELLS];
+    for (channel, plane) in tensor.chunks_exact(height * width).enumerate() {
+        let (mean, std) = (target.mean[channel], target.std[channel]);
+        for (y, row) in plane.chunks_exact(width).enumerate() {
+            let cells = &mut sums[y * CELLS / height * CELLS..][..CELLS];
+            for (x, value) in row.iter().enumerate() {
+                cells[x * CELLS / width] += value * std + mean;
+            }
+        }
+    }
+    let scale = 255.0 * (CELLS * CELLS) as f32 / tensor.len() as f32;
+    sums.map(|sum| (sum * scale) as u8)
+}
+
+fn same(a: &Thumbnail, b: &Thumbnail) -> bool {
+    a.iter().zip(b).all(|(a, b)| a.abs_diff(*b) <= SAME)
+}
+
+/// The thread that fits.
+struct Thread {
+    element: glib::WeakRef<VadLite>,
+    settings: Settings,
+    roi: [f32; 4],
+    work: Arc<Mutex<Work>>,
+    made: Sender<Box<Inspection>>,
+}
+
+impl Thread {
+    fn run(
+        self,
+        started: &Sender<Result<Normalization, Refusal>>,
+        tensors: &Receiver<Vec<f32>>,
+        give_back: &SyncSender<Vec<f32>>,
+    ) {
+        let resolved = backbone::resolve(self.settings.backbone.as_deref(), DEFAULT_BACKBONE, None);
+        let fitter = resolved
+            .as_ref()
+            .map_err(Error::to_string)
+            .and_then(|path| Fitter::new(self.options(path)).map_err(|error| error.to_string()));
+        let fitter = match fitter {
+            Ok(fitter) => fitter,
+            Err(reason) => return drop(started.send(Err(Refusal::Resource(reason)))),
+        };
+        if started.send(Ok(fitter.normalization())).is_err() {
+            return;
+        }
+        match self.learn(fitter, tensors, give_back) {
+            // Refused where the element has stopped meanwhile.
+            Ok(Some(inspection)) => drop(self.made.send(Box::new(inspection))),
+            Ok(None) => {}
+            Err(reason) => {
+                lock(&self.work).failed = true;
+                if let Some(element) = self.element.upgrade() {
+                    gst::element_error!(
+                        element,
+                        gst::LibraryError::Failed,
+                        ("the model could not be learnt: {reason}")
+                    );
+                }
+            }
+        }
+    }
+
+    fn options<'a>(&'a self, backbone: &'a Path) -> FitOptions<'a> {
+        let settings = &self.settings;
+        FitOptions {
+            recipe: Recipe {
+                method: settings.method.into(),
+                preset: Preset::Default,
+            },
+            backbone,
+            taps: Vec::new(),
+            dimensions: None,
+            input_size: [SIDE; 2],
+            roi: self.roi,
+            false_reject_rate: Some(settings.live.false_reject_rate).filter(|rate| *rate > 0.0),
+            video_of: Some(settings.learn_frames as usize),
+            threads: settings.threads as usize,
+            library: settings.onnxruntime.as_deref(),
+            device: settings.device.into(),
+        }
+    }
+
+    /// The model, written and opened; `None` where the element has stopped meanwhile.
+    fn learn(
+        &self,
+        mut fitter: Fitter<'_>,
+        tensors: &Receiver<Vec<f32>>,
+        give_back: &SyncSender<Vec<f32>>,
+    ) -> Result<Option<Inspection>, String> {
+        let mut frames = 0;
+        for tensor in tensors {
+            fitter.add(&tensor).map_err(|error| error.to_string())?;
+            frames += 1;
+            // Fails where the streaming thread has gone.
+            let _ = give_back.try_send(tensor);
+        }
+        if frames < self.settings.learn_frames {
+            return Ok(None);
+        }
+        let mut progress = |stage: &'static str, done: usize, total: usize| {
+            let mut work = lock(&self.work);
+            if work.stage != stage || done == 0 {
+                work.since = Some(Instant::now());
+            }
+            (work.stage, work.done, work.total) = (stage, done, total);
+        };
+        let outliers = fitter
+            .leave_out_outliers(&mut progress)
+            .map_err(|error| error.to_string())?;
+        lock(&self.work).outliers = outliers;
+        let (model, _backbone) = fitter
+            .finish(&mut progress)
+            .map_err(|error| error.to_string())?;
+        let path = self
+            .settings
+            .needed_model()
+            .map_err(|error| error.to_string())?;
+        let work = lock(&self.work);
+        if work.stopped {
+            return Ok(None);
+        }
+        model.write(path).map_err(|error| error.to_string())?;
+        drop(work);
+        let inspection = Inspection::new(&self.settings).map_err(|error| error.to_string())?;
+        Ok(Some(inspection))
+    }
+}

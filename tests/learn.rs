@@ -1,0 +1,218 @@
+//! `mode=learn`: frames of good parts become a model, others are left out, and what was there before survives an early end.
+
+mod common;
+
+use common::element::{Rig, Seen, frame, info};
+use common::{Part, Picture, model, scratch};
+use gst::prelude::*;
+use gst_video::VideoFormat as F;
+use gstvadlite::detector::model_file::ModelFile;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const SIZE: (usize, usize) = (320, 240);
+
+fn good(seed: u64) -> Picture {
+    Part::good(seed).picture(SIZE.0, SIZE.1)
+}
+
+/// A hand over the part: nothing like the rest.
+fn hand() -> Picture {
+    let mut picture = good(999);
+    for (index, sample) in picture.rgb.iter_mut().enumerate() {
+        let x = index / 3 % SIZE.0;
+        if (80..220).contains(&x) {
+            *sample = [224, 172, 140][index % 3];
+        }
+    }
+    picture
+}
+
+/// The element in learn mode, and what it has said.
+struct Learning {
+    rig: Rig,
+    path: PathBuf,
+    messages: Vec<gst::Structure>,
+}
+
+impl Learning {
+    fn start(name: &str, frames: u32, properties: &[(&str, &str)]) -> Self {
+        let path = scratch().join(name);
+        let (text, frames) = (path.to_str().unwrap(), frames.to_string());
+        let mut all = vec![
+            ("mode", "learn"),
+            ("model", text),
+            ("learn-frames", &frames),
+        ];
+        all.extend(properties);
+        let mut rig = Rig::new(&all);
+        rig.set_info(&info(F::Nv12, &good(0)));
+        Self {
+            rig,
+            path,
+            messages: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, picture: &Picture) -> gst::Buffer {
+        let buffer = self.rig.pass(frame(picture, &info(F::Nv12, picture)));
+        let (messages, warnings) = self.rig.messages();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        self.messages.extend(messages);
+        buffer
+    }
+
+    /// Shows a picture until it is taken in, or counted as known.
+    fn show(&mut self, picture: &Picture) {
+        let before = self.counts();
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            // The bus hears twice a second.
+            std::thread::sleep(Duration::from_millis(510));
+            self.push(picture);
+            let now = self.counts();
+            if (now.0, now.1) != (before.0, before.1) || now.2 {
+                return;
+            }
+            assert!(Instant::now() < end, "the frame is never taken");
+        }
+    }
+
+    /// Frames taken, duplicates, and whether frames are no longer wanted, by the last message.
+    fn counts(&self) -> (u64, u64, bool) {
+        self.messages.last().map_or((0, 0, false), |message| {
+            let number = |name: &str| message.get::<u64>(name).unwrap();
+            let phase: &str = message.get("phase").unwrap();
+            (
+                number("frames"),
+                number("duplicates"),
+                phase != "collecting",
+            )
+        })
+    }
+
+    /// Pushes good parts until the model is there, and returns the last message.
+    fn finish(&mut self) -> gst::Structure {
+        let end = Instant::now() + Duration::from_secs(120);
+        for seed in 100.. {
+            self.push(&good(seed));
+            let last = self.messages.last();
+            if let Some(done) = last.filter(|last| last.get("phase") == Ok("done")) {
+                return done.clone();
+            }
+            assert!(Instant::now() < end, "no model in two minutes: {last:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        unreachable!()
+    }
+}
+
+fn temporary_files(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).unwrap();
+    entries
+        .filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name();
+            name.to_string_lossy().starts_with(".vadlite-")
+        })
+        .count()
+}
+
+#[test]
+fn good_frames_become_a_model_that_goes_on_to_inspect() {
+    let mut learning = Learning::start("learnt.vadlite", 40, &[("overlay", "none")]);
+    // What is shown again counts once, whatever stands on the belt.
+    learning.show(&good(1));
+    learning.show(&good(1));
+    assert_eq!(learning.counts(), (1, 1, false));
+    learning.show(&hand());
+    let seen = Seen::of(&learning.push(&good(2)));
+    assert!(!seen.inspected && !seen.flagged && seen.map.is_none());
+
+    let done = learning.finish();
+    assert_eq!(done.get::<u64>("frames").unwrap(), 40);
+    assert_eq!(done.get::<u64>("outliers").unwrap(), 1, "{done:?}");
+    assert!(done.get::<u64>("duplicates").unwrap() >= 1);
+
+    let metadata = ModelFile::read(&learning.path).unwrap().metadata;
+    assert_eq!(metadata.good_images, 39);
+    assert_eq!(temporary_files(scratch()), 0);
+
+    let flagged = |learning: &mut Learning, picture: &Picture| {
+        let seen = Seen::of(&learning.push(picture));
+        assert!(seen.inspected);
+        assert_eq!(seen.model, "learnt.vadlite");
+        seen
+    };
+    let defective = Part::defective(5000, 0.6, 0.45).picture(SIZE.0, SIZE.1);
+    let seen = flagged(&mut learning, &defective);
+    assert!(seen.flagged, "{} of {}", seen.score, seen.threshold);
+    let [x, y, w, h, _] = seen.regions[0];
+    assert!(
+        (x..x + w).contains(&0.6) && (y..y + h).contains(&0.45),
+        "{:?}",
+        seen.regions
+    );
+    let rejected = (6000..6050)
+        .filter(|&seed| flagged(&mut learning, &good(seed)).flagged)
+        .count();
+    // The threshold allows 1 in 40; more than 6 of 50 has a chance of 1 in 1,000.
+    assert!(rejected <= 6, "{rejected} of 50");
+    let model: String = learning.rig.stat("model");
+    assert_eq!(model, "learnt.vadlite");
+    assert_eq!(learning.rig.stat::<u64>("reloads"), 0);
+}
+
+#[test]
+fn stopped_early_the_old_model_stays() {
+    let name = "kept.vadlite";
+    std::fs::copy(&model().path, scratch().join(name)).unwrap();
+    let before = std::fs::read(scratch().join(name)).unwrap();
+    let mut learning = Learning::start(name, 1000, &[]);
+    for seed in 0..20 {
+        learning.push(&good(seed));
+    }
+    learning.rig.element.set_state(gst::State::Null).unwrap();
+    assert_eq!(std::fs::read(&learning.path).unwrap(), before);
+    assert_eq!(temporary_files(scratch()), 0);
+}
+
+#[test]
+fn the_progress_is_drawn_on_the_frame_and_only_there() {
+    let mut learning = Learning::start("bar.vadlite", 10, &[]);
+    for seed in 0..4 {
+        learning.show(&good(seed));
+    }
+    let picture = good(4);
+    let clean = frame(&picture, &info(F::Nv12, &picture));
+    let drawn = learning.push(&picture);
+    let rows = |buffer: &gst::BufferRef, rows: std::ops::Range<usize>| {
+        let data = buffer.map_readable().unwrap();
+        data[rows.start * SIZE.0..rows.end * SIZE.0].to_vec()
+    };
+    assert_eq!(rows(&drawn, 0..220), rows(&clean, 0..220));
+    let bar = (rows(&drawn, 229..230), rows(&clean, 229..230));
+    let changed: Vec<_> = (0..SIZE.0).filter(|&x| bar.0[x] != bar.1[x]).collect();
+    // From a tenth of the width on, four or five tenths of the bar's eight.
+    let (first, last) = (changed[0], *changed.last().unwrap());
+    assert!((30..36).contains(&first), "{first}");
+    assert!((120..180).contains(&last), "{last}");
+}
+
+#[test]
+fn what_cannot_work_is_refused_at_the_start() {
+    let refusal = |properties: &[(&str, &str)]| {
+        let mut all = vec![("mode", "learn")];
+        all.extend(properties);
+        common::element::start_error(&common::element::element(&all))
+    };
+    let error = refusal(&[("model", "/nonexistent/folder/part.vadlite")]);
+    assert!(
+        error.contains("/nonexistent/folder") && error.contains("property model"),
+        "{error}"
+    );
+    let error = refusal(&[("model", "")]);
+    assert!(error.contains("mode=learn"), "{error}");
+    let path = scratch().join("never.vadlite");
+    let error = refusal(&[("model", path.to_str().unwrap()), ("roi", "0,0,2,1")]);
+    assert!(error.contains("property roi"), "{error}");
+}
