@@ -6,6 +6,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use gstvadlite::detector::anomaly_map::AnomalyMap;
 use gstvadlite::detector::backbone::{Backbone, BackboneFile, resolve};
 use gstvadlite::detector::heads::{Method, Preset, Recipe};
+use gstvadlite::detector::tiles::Tiles;
 use gstvadlite::detector::{Detector, Device, FitOptions, Fitter, Options};
 
 const SIZE: usize = 224;
@@ -62,6 +63,7 @@ fn heads(criterion: &mut Criterion) -> gstvadlite::detector::Result<()> {
             backbone: &backbone,
             taps: Vec::new(),
             dimensions: None,
+            tiles: Tiles::ONE,
             input_size: [SIZE, SIZE],
             roi: [0.0, 0.0, 1.0, 1.0],
             false_reject_rate: None,

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use gstvadlite::cli::images;
 use gstvadlite::detector::backbone::{Backbone, BackboneFile, DEFAULT_BACKBONE, find};
 use gstvadlite::detector::heads::{Method, Preset, Recipe};
+use gstvadlite::detector::tiles::Tiles;
 use gstvadlite::detector::{Device, FitOptions, Fitter, Options};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -21,6 +22,7 @@ fn options(recipe: Recipe, backbone: &Path) -> FitOptions<'_> {
         backbone,
         taps: Vec::new(),
         dimensions: None,
+        tiles: Tiles::ONE,
         input_size: SIZE,
         roi: [0.0, 0.0, 1.0, 1.0],
         false_reject_rate: None,

@@ -379,6 +379,9 @@ fn statistics_count_what_happened_and_start_again_with_the_element() {
         count("latency-median"),
         count("latency-p99"),
         ("device", String::static_type()),
+        ("model", String::static_type()),
+        count("reloads"),
+        count("reloads-refused"),
     ]);
     assert_eq!(fields, expected);
     let counts = ["frames", "inspected", "flagged", "failed", "frames-lost"]

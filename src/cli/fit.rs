@@ -4,6 +4,7 @@ use super::{RuntimeArguments, images, print_line};
 use crate::detector::backbone::{self, Backbone, DEFAULT_BACKBONE};
 use crate::detector::heads::{self, Method, Preset};
 use crate::detector::model_file::{ModelFile, parse_roi};
+use crate::detector::tiles::Tiles;
 use crate::detector::{FitOptions, Fitter};
 use anyhow::Context as _;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,9 @@ pub struct Recipe {
     /// Side of the square image tensor, in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 224, value_parser = clap::value_parser!(u16).range(32..=2048))]
     size: u16,
+    /// Cut the picture into so many tiles, each of --size pixels: for defects that are small in large or line-scan pictures
+    #[arg(long, value_name = "CxR", default_value_t = Tiles::ONE)]
+    tiles: Tiles,
     /// Inspected part of the frame, in 0..1 of it [default: all]
     #[arg(long, value_name = "X,Y,W,H", value_parser = parse_roi)]
     roi: Option<Roi>,
@@ -83,7 +87,7 @@ pub fn fit(
 ) -> anyhow::Result<(ModelFile, Backbone)> {
     let method = recipe.method.context("--method is needed to fit")?;
     let backbone = backbone::resolve(runtime.backbone.as_deref(), DEFAULT_BACKBONE, None)?;
-    let side = usize::from(recipe.size);
+    let input_size = recipe.tiles.whole([usize::from(recipe.size); 2]);
     let roi = recipe.roi.unwrap_or([0.0, 0.0, 1.0, 1.0]);
     let mut fitter = Fitter::new(FitOptions {
         recipe: heads::Recipe {
@@ -93,7 +97,8 @@ pub fn fit(
         backbone: &backbone,
         taps: recipe.taps.clone(),
         dimensions: recipe.dimensions,
-        input_size: [side, side],
+        tiles: recipe.tiles,
+        input_size,
         roi,
         false_reject_rate: recipe.false_reject_rate,
         video_of: None,
@@ -101,7 +106,7 @@ pub fn fit(
         library: runtime.onnxruntime.as_deref(),
         device: runtime.device,
     })?;
-    let target = images::target([side, side], fitter.normalization(), roi);
+    let target = images::target(input_size, fitter.normalization(), roi);
     let bar = images::progress(paths.len(), "fitting");
     let mut skipped = 0;
     images::for_each_tensor(paths, target, |path: &Path, tensor| {

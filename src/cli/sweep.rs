@@ -10,6 +10,7 @@ use crate::detector::heads::{Head as _, Method, Preset, Recipe};
 use crate::detector::metrics::{auroc, pixel_auroc};
 use crate::detector::samples::{self, Samples};
 use crate::detector::search::two_stage::{Coarse, TwoStageSearch};
+use crate::detector::tiles::Tiles;
 use anyhow::Context as _;
 use clap::ValueEnum as _;
 use std::path::{Path, PathBuf};
@@ -128,7 +129,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         arguments.runtime.options(),
     )?;
     let mut embedding = RECIPE
-        .embedding(backbone.shapes(), None)
+        .embedding(backbone.shapes(), None, Tiles::ONE)
         .map_err(anyhow::Error::msg)?;
     let target = images::target(INPUT, backbone.normalization(), [0.0, 0.0, 1.0, 1.0]);
 

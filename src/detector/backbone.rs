@@ -216,7 +216,10 @@ impl Backbone {
             );
             return Err(Error::backbone(backbone_path, reason));
         }
-        let [height, width] = metadata.input_size;
+        let [height, width] = metadata
+            .tiles
+            .part(metadata.input_size)
+            .map_err(|reason| Error::model(path, reason))?;
         Self::new(&file, &metadata.taps, (height, width), options)
     }
 

@@ -1,6 +1,7 @@
 //! The patch embedding: the feature taps of one image side by side on one grid.
 
 use super::backbone::{Tap, TapShape};
+use super::tiles::Tiles;
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
 
@@ -27,6 +28,7 @@ pub struct Embedding {
     dimensions: usize,
     height: usize,
     width: usize,
+    tiles: Tiles,
     values: Vec<f32>,
     pooling: Pooling,
     /// Which channels of the taps are taken.
@@ -47,6 +49,7 @@ impl Embedding {
             dimensions,
             height,
             width,
+            tiles: Tiles::ONE,
             values: vec![0.0; dimensions * positions],
             pooling,
             taken: vec![true; dimensions],
@@ -77,10 +80,30 @@ impl Embedding {
         Ok(self)
     }
 
-    /// Takes over the taps of one image; their shapes are those given to [`Embedding::new`].
+    /// The same for an image of several tiles, whose grids lie side by side.
+    pub fn with_tiles(mut self, tiles: Tiles) -> Self {
+        self.tiles = tiles;
+        let [height, width] = tiles.whole([self.height, self.width]);
+        (self.height, self.width) = (height, width);
+        self.values = vec![0.0; self.dimensions * height * width];
+        self
+    }
+
+    /// Takes over the taps of an image that is one tile; their shapes are those given to [`Embedding::new`].
     pub fn fill(&mut self, taps: &[Tap<'_>]) {
-        let (height, width) = (self.height, self.width);
-        let mut channels = self.values.chunks_exact_mut(height * width);
+        self.fill_tile(taps, 0);
+    }
+
+    /// Takes over the taps of the tile with this number.
+    pub fn fill_tile(&mut self, taps: &[Tap<'_>], tile: usize) {
+        let stride = self.width;
+        let (row, column) = (tile / self.tiles.columns(), tile % self.tiles.columns());
+        let (height, width) = (
+            self.height / self.tiles.rows(),
+            stride / self.tiles.columns(),
+        );
+        let first = row * height * stride + column * width;
+        let mut channels = self.values.chunks_exact_mut(self.height * stride);
         let mut taken = self.taken.iter();
         for tap in taps {
             let size = tap.height * tap.width;
@@ -104,13 +127,14 @@ impl Embedding {
                         &*pooled
                     }
                 };
-                if (tap.height, tap.width) == (height, width) {
-                    out.copy_from_slice(source);
+                let out = &mut out[first..];
+                if (tap.height, tap.width) == (height, stride) {
+                    out[..source.len()].copy_from_slice(source);
                     continue;
                 }
-                for (y, out) in out.chunks_exact_mut(width).enumerate() {
+                for (y, out) in out.chunks_mut(stride).take(height).enumerate() {
                     let row = &source[y * tap.height / height * tap.width..][..tap.width];
-                    for (x, out) in out.iter_mut().enumerate() {
+                    for (x, out) in out[..width].iter_mut().enumerate() {
                         *out = row[x * tap.width / width];
                     }
                 }

@@ -12,6 +12,7 @@ use super::model_file::{
     FORMAT_VERSION, HeadTensor, Metadata, ModelFile, Quantiles, RESIZE, TensorReader,
 };
 use super::samples::{self, Samples};
+use super::tiles::{Features, Tiles};
 use rayon::prelude::*;
 use std::path::Path;
 use std::time::SystemTime;
@@ -34,7 +35,9 @@ pub struct FitOptions<'a> {
     pub taps: Vec<String>,
     /// How many of the taps' channels to take, at random (PaDiM, section III.A); `None`: all.
     pub dimensions: Option<usize>,
-    /// Height and width of the image tensor.
+    /// Tiles that an image is cut into for the backbone.
+    pub tiles: Tiles,
+    /// Height and width of the image tensor, all tiles together.
     pub input_size: [usize; 2],
     /// x, y, width, height in 0..1 of the frame.
     pub roi: [f32; 4],
@@ -57,6 +60,7 @@ pub struct Fitter<'a> {
     backbone: Backbone,
     channels: Option<Vec<usize>>,
     embedding: Embedding,
+    features: Features,
     head: Box<dyn HeadFitter>,
     samples: Samples,
     images: usize,
@@ -75,7 +79,7 @@ impl<'a> Fitter<'a> {
                 .collect();
         }
         let file = BackboneFile::read(options.backbone)?;
-        let [height, width] = options.input_size;
+        let [height, width] = options.tiles.part(options.input_size).map_err(Error::Fit)?;
         let backbone = Backbone::new(
             &file,
             &options.taps,
@@ -93,10 +97,11 @@ impl<'a> Fitter<'a> {
         };
         let embedding = options
             .recipe
-            .embedding(backbone.shapes(), channels.as_deref())
+            .embedding(backbone.shapes(), channels.as_deref(), options.tiles)
             .map_err(Error::Fit)?;
         let head = options.recipe.fitter(&embedding)?;
         Ok(Self {
+            features: Features::new(options.tiles),
             options,
             backbone_name: file.name(),
             backbone_sha256: file.sha256,
@@ -119,10 +124,10 @@ impl<'a> Fitter<'a> {
     /// # Errors
     /// [`Error::Inference`] where ONNX Runtime fails or computes features that are not finite.
     pub fn add(&mut self, image: &[f32]) -> Result<()> {
-        let embedding = &mut self.embedding;
-        self.backbone.run(image, |taps| embedding.fill(taps))?;
+        self.features
+            .extract(&mut self.backbone, image, &mut self.embedding)?;
         // What is taken out of the statistics for a fold has to be exactly what went in: both get the rounded values.
-        let patches = embedding.to_patches();
+        let patches = self.embedding.to_patches();
         if patches.iter().any(|value| !value.is_finite()) {
             return Err(Error::Inference(
                 "a feature is not a finite number, or beyond 65504, the largest 16-bit float; choose other --taps".into(),
@@ -199,6 +204,7 @@ impl<'a> Fitter<'a> {
             backbone_sha256: self.backbone_sha256,
             taps: self.options.taps,
             channels: self.channels,
+            tiles: self.options.tiles,
             input_size: self.options.input_size,
             resize: RESIZE.into(),
             normalization: self.backbone.normalization(),

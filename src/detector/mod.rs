@@ -17,6 +17,7 @@ pub mod runtime;
 pub(crate) mod samples;
 pub mod search;
 mod sessions;
+pub mod tiles;
 
 pub use anomaly_map::Region;
 pub use device::Device;
@@ -31,6 +32,7 @@ use heads::{Head, Recipe};
 use model_file::{Metadata, ModelFile};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tiles::Features;
 
 /// How to open a model.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,6 +62,7 @@ pub struct Detector {
     head_bytes: usize,
     backbone: Backbone,
     embedding: Embedding,
+    features: Features,
     head: Box<dyn Head>,
     patch_scores: Vec<f32>,
     map: AnomalyMap,
@@ -88,7 +91,8 @@ impl Detector {
             method: metadata.method,
             preset: metadata.preset,
         };
-        let embedding = recipe.embedding(backbone.shapes(), metadata.channels.as_deref())?;
+        let tiles = metadata.tiles;
+        let embedding = recipe.embedding(backbone.shapes(), metadata.channels.as_deref(), tiles)?;
         let head = recipe.load(&embedding, &model.tensors())?;
         let head_bytes = model.head_bytes();
         // The head has what it needs of the tensors: from here on they would be there twice.
@@ -111,6 +115,7 @@ impl Detector {
             head_bytes,
             backbone,
             embedding,
+            features: Features::new(tiles),
             head,
             patch_scores,
             map,
@@ -125,12 +130,9 @@ impl Detector {
     /// [`Error::Inference`] where ONNX Runtime fails, or where the score is not a number.
     pub fn inspect(&mut self, image: &[f32]) -> Result<f32> {
         let start = Instant::now();
-        let embedding = &mut self.embedding;
-        let filling = self.backbone.run(image, |taps| {
-            let start = Instant::now();
-            embedding.fill(taps);
-            start.elapsed()
-        })?;
+        let filling = self
+            .features
+            .extract(&mut self.backbone, image, &mut self.embedding)?;
         let backbone = start.elapsed() - filling;
         let score = self.rescore();
         self.timing.backbone = backbone;
@@ -169,7 +171,8 @@ impl Detector {
 
     /// Height and width of the image tensor.
     pub fn input(&self) -> (usize, usize) {
-        self.backbone.input()
+        let [height, width] = self.metadata.input_size;
+        (height, width)
     }
 
     /// Bytes of the backbone's graph as cut for this model.

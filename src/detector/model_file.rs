@@ -6,6 +6,7 @@ use super::backbone::Normalization;
 use super::calibration::Calibration;
 use super::error::{Error, Result};
 use super::heads::{Method, Preset};
+use super::tiles::Tiles;
 use half::f16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -43,7 +44,10 @@ pub struct Metadata {
     /// The channels taken, by their numbers among those of all taps; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<Vec<usize>>,
-    /// Height and width of the image tensor.
+    /// Columns and rows of the tiles that the image tensor is cut into for the backbone; absent: one.
+    #[serde(default = "one_tile", skip_serializing_if = "is_one_tile")]
+    pub tiles: Tiles,
+    /// Height and width of the image tensor, all tiles together.
     pub input_size: [usize; 2],
     pub resize: String,
     pub normalization: Normalization,
@@ -339,6 +343,7 @@ impl Metadata {
         };
         side("input_size", self.input_size)?;
         side("map_size", self.map_size)?;
+        self.tiles.part(self.input_size)?;
         let numbers = [self.threshold, self.map_sigma, self.map_offset]
             .into_iter()
             .chain(self.normalization.mean)
@@ -367,6 +372,14 @@ impl Metadata {
         }
         Ok(())
     }
+}
+
+fn one_tile() -> Tiles {
+    Tiles::ONE
+}
+
+fn is_one_tile(tiles: &Tiles) -> bool {
+    *tiles == Tiles::ONE
 }
 
 /// Whether x, y, width, height lie in the unit square and hold an area.

@@ -13,6 +13,7 @@ use super::embedding::{Embedding, Pooling};
 use super::error::Result;
 use super::model_file::{HeadTensor, TensorReader};
 use super::samples::Samples;
+use super::tiles::Tiles;
 use half::f16;
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +83,7 @@ impl Recipe {
         }
     }
 
-    /// An empty embedding as this method needs it, of all channels of the taps or of some.
+    /// An empty embedding as this method needs it, of all channels of the taps (of one tile) or of some.
     ///
     /// # Errors
     /// Channels that do not ascend or that the taps do not have.
@@ -90,6 +91,7 @@ impl Recipe {
         self,
         shapes: &[TapShape],
         channels: Option<&[usize]>,
+        tiles: Tiles,
     ) -> std::result::Result<Embedding, String> {
         let pooling = match (self.method, self.preset) {
             (Method::PadimLite | Method::PatchcoreLite, Preset::Default) => Pooling::Blend3x3,
@@ -97,10 +99,11 @@ impl Recipe {
             (Method::Patchcore, _) | (Method::PatchcoreLite, Preset::Paper) => Pooling::Average3x3,
         };
         let embedding = Embedding::new(shapes, pooling);
-        match channels {
-            Some(channels) => embedding.with_channels(channels),
-            None => Ok(embedding),
-        }
+        let embedding = match channels {
+            Some(channels) => embedding.with_channels(channels)?,
+            None => embedding,
+        };
+        Ok(embedding.with_tiles(tiles))
     }
 
     /// Standard deviation of the Gaussian that smooths the anomaly map, in map pixels. The map has half the input's side, so 2 is the

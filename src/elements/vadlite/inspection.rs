@@ -81,6 +81,13 @@ impl Inspection {
         };
         let detector =
             Detector::open(path, options).map_err(|error| Refusal::of(&error, settings))?;
+        let own = detector.metadata().tiles;
+        if let Some(tiles) = settings.parsed_tiles()?.filter(|tiles| *tiles != own) {
+            return Err(Refusal::Settings(format!(
+                "the property tiles: {} was fitted for {own} tiles, not {tiles}; leave the property out, or fit with --tiles {tiles}",
+                path.display()
+            )));
+        }
         let (height, width) = detector.input();
         let mut inspection = Self {
             model_name: path

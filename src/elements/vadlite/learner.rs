@@ -9,10 +9,12 @@ use super::settings::{Overlay, Settings};
 use super::stream::Picture;
 use crate::detector::backbone::{self, DEFAULT_BACKBONE, Normalization};
 use crate::detector::heads::{Preset, Recipe};
+use crate::detector::tiles::Tiles;
 use crate::detector::{Error, FitOptions, Fitter};
 use crate::video::overlay::{self, MapView};
 use crate::video::preprocess::{Preprocess, Target};
 use gst::prelude::*;
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -20,20 +22,25 @@ use std::time::{Duration, Instant};
 
 /// Name of the structure of the bus message.
 pub const MESSAGE_NAME: &str = "vadlite-learn";
-/// Height and width of the image tensor.
+/// Height and width of a tile of the image tensor.
 const SIDE: usize = 224;
 /// Tensors on their way to the backbone.
 const TENSORS: usize = 4;
-/// Cells of the small picture by which frames are compared, in each direction.
-const CELLS: usize = 32;
-/// Two frames show the same where no cell differs by more than this many 255ths: about 2 % of full scale.
+/// Samples by which frames are compared, in each direction: means over 2 x 2 pixels of the image tensor, evenly spread. Fine enough
+/// that a texture which moves is seen to, coarse enough that a camera's noise is not.
+const SAMPLES: usize = 112;
+/// Two frames show the same where at most [`DIFFERENT`] samples differ by more than this many 255ths, 2 % of full scale.
 const SAME: u8 = 5;
+/// One sample in a thousand.
+const DIFFERENT: usize = SAMPLES * SAMPLES / 1000;
+/// Frames that the next one is compared with.
+const REMEMBERED: usize = 1000;
 /// How often the bus hears of the progress.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 /// Cells of the progress bar.
 const BAR: usize = 64;
 
-type Thumbnail = [u8; CELLS * CELLS];
+type Thumbnail = [u8; SAMPLES * SAMPLES];
 
 /// What the fitting thread is at, for the streaming thread to show.
 #[derive(Default)]
@@ -64,7 +71,9 @@ pub struct Learner {
     spare: Receiver<Vec<f32>>,
     /// The one in hand.
     tensor: Option<Vec<f32>>,
-    thumbnails: Vec<Thumbnail>,
+    /// Of the latest frames taken.
+    thumbnails: VecDeque<Box<Thumbnail>>,
+    taken: usize,
     wanted: usize,
     duplicates: u64,
     /// Frames that came while all tensors were on their way.
@@ -92,6 +101,8 @@ impl Learner {
             .parsed_roi()
             .map_err(|reason| Refusal::Settings(format!("the property roi: {reason}")))?
             .unwrap_or([0.0, 0.0, 1.0, 1.0]);
+        let tiles = settings.parsed_tiles()?.unwrap_or(Tiles::ONE);
+        let [height, width] = tiles.whole([SIDE; 2]);
         let folder = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty())
@@ -107,13 +118,14 @@ impl Learner {
         let (give_back, spare) = mpsc::sync_channel(TENSORS);
         for _ in 0..TENSORS {
             // There is room for all of them.
-            let _ = give_back.send(vec![0.0; 3 * SIDE * SIDE]);
+            let _ = give_back.send(vec![0.0; 3 * height * width]);
         }
         let work = Arc::new(Mutex::new(Work::default()));
         let thread = Thread {
             element: element.downgrade(),
             settings: settings.clone(),
             roi,
+            tiles,
             work: work.clone(),
             made,
         };
@@ -127,7 +139,7 @@ impl Learner {
             .map_err(|_| Refusal::Resource("the fitting thread has ended".into()))??;
         Ok(Self {
             target: Target {
-                size: (SIDE, SIDE),
+                size: (height, width),
                 mean: normalization.mean,
                 std: normalization.std,
                 roi,
@@ -136,7 +148,8 @@ impl Learner {
             tensors: Some(tensors),
             spare,
             tensor: None,
-            thumbnails: Vec::new(),
+            thumbnails: VecDeque::new(),
+            taken: 0,
             wanted: settings.learn_frames as usize,
             duplicates: 0,
             busy: 0,
@@ -176,10 +189,14 @@ impl Learner {
             self.duplicates += 1;
             return Ok(());
         }
-        self.thumbnails.push(thumbnail);
+        if self.thumbnails.len() == REMEMBERED {
+            self.thumbnails.pop_front();
+        }
+        self.thumbnails.push_back(thumbnail);
+        self.taken += 1;
         // Does not wait: every tensor that exists has a place. Fails where the thread has given up.
         let sent = self.tensor.take().map(|tensor| tensors.send(tensor));
-        if !matches!(sent, Some(Ok(()))) || self.thumbnails.len() == self.wanted {
+        if !matches!(sent, Some(Ok(()))) || self.taken == self.wanted {
             self.tensors = None;
         }
         Ok(())
@@ -212,7 +229,7 @@ impl Learner {
     /// How much of the frames, or else of the fit's present stage, is done: 0 to 1.
     fn share(&self) -> f64 {
         let (done, total) = match self.tensors {
-            Some(_) => (self.thumbnails.len(), self.wanted),
+            Some(_) => (self.taken, self.wanted),
             None => {
                 let work = lock(&self.work);
                 (work.done, work.total)
@@ -229,7 +246,7 @@ impl Learner {
         }
         self.reported = Some(Instant::now());
         let share = self.share();
-        let (frames, wanted) = (self.thumbnails.len(), self.wanted);
+        let (frames, wanted) = (self.taken, self.wanted);
         let work = lock(&self.work);
         let collecting = self.tensors.is_some();
         let since = match collecting {
@@ -294,25 +311,28 @@ impl Drop for Learner {
     }
 }
 
-/// Means over the cells of an image tensor and its channels, in 255ths of full scale.
-fn thumbnail(tensor: &[f32], target: &Target) -> Thumbnail {
+/// The samples of an image tensor, means over its channels as well, in 255ths of full scale.
+fn thumbnail(tensor: &[f32], target: &Target) -> Box<Thumbnail> {
     let (height, width) = target.size;
-    let mut sums = [0.0f32; CELLS * CELLS];
-    for (channel, plane) in tensor.chunks_exact(height * width).enumerate() {
-        let (mean, std) = (target.mean[channel], target.std[channel]);
-        for (y, row) in plane.chunks_exact(width).enumerate() {
-            let cells = &mut sums[y * CELLS / height * CELLS..][..CELLS];
-            for (x, value) in row.iter().enumerate() {
-                cells[x * CELLS / width] += value * std + mean;
+    let mut samples = Box::new([0; SAMPLES * SAMPLES]);
+    for (y, row) in samples.chunks_exact_mut(SAMPLES).enumerate() {
+        for (x, sample) in row.iter_mut().enumerate() {
+            let first = y * height / SAMPLES * width + x * width / SAMPLES;
+            let mut sum = 0.0;
+            for (channel, plane) in tensor.chunks_exact(height * width).enumerate() {
+                let pixels = [0, 1, width, width + 1];
+                let pixels: f32 = pixels.iter().map(|at| plane[first + at]).sum();
+                sum += pixels / 4.0 * target.std[channel] + target.mean[channel];
             }
+            *sample = (sum / 3.0 * 255.0) as u8;
         }
     }
-    let scale = 255.0 * (CELLS * CELLS) as f32 / tensor.len() as f32;
-    sums.map(|sum| (sum * scale) as u8)
+    samples
 }
 
 fn same(a: &Thumbnail, b: &Thumbnail) -> bool {
-    a.iter().zip(b).all(|(a, b)| a.abs_diff(*b) <= SAME)
+    let different = a.iter().zip(b).filter(|(a, b)| a.abs_diff(**b) > SAME);
+    different.take(DIFFERENT + 1).count() <= DIFFERENT
 }
 
 /// The thread that fits.
@@ -320,6 +340,7 @@ struct Thread {
     element: glib::WeakRef<VadLite>,
     settings: Settings,
     roi: [f32; 4],
+    tiles: Tiles,
     work: Arc<Mutex<Work>>,
     made: Sender<Box<Inspection>>,
 }
@@ -370,7 +391,8 @@ impl Thread {
             backbone,
             taps: Vec::new(),
             dimensions: None,
-            input_size: [SIDE; 2],
+            tiles: self.tiles,
+            input_size: self.tiles.whole([SIDE; 2]),
             roi: self.roi,
             false_reject_rate: Some(settings.live.false_reject_rate).filter(|rate| *rate > 0.0),
             video_of: Some(settings.learn_frames as usize),

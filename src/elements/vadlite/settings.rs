@@ -1,6 +1,7 @@
 //! The properties of `vadlite`: their values, defaults, ranges and descriptions.
 
 use super::inspection::Refusal;
+use crate::detector::tiles::Tiles;
 use crate::video::overlay;
 use gst::prelude::*;
 use std::path::{Path, PathBuf};
@@ -135,6 +136,8 @@ pub struct Settings {
     pub threads: u32,
     /// As set: `x,y,w,h`, or empty for the model's own.
     pub roi: String,
+    /// As set: `CxR`, or empty for the model's own.
+    pub tiles: String,
     pub live: Live,
 }
 
@@ -151,6 +154,7 @@ impl Default for Settings {
             device: Device::default(),
             threads: 0,
             roi: String::new(),
+            tiles: String::new(),
             live: Live::default(),
         }
     }
@@ -213,6 +217,18 @@ impl Settings {
         crate::detector::model_file::parse_roi(&self.roi).map(Some)
     }
 
+    /// The tiles that were asked for; `None` where the model's own hold.
+    ///
+    /// # Errors
+    /// Not `CxR`.
+    pub fn parsed_tiles(&self) -> Result<Option<Tiles>, Refusal> {
+        if self.tiles.trim().is_empty() {
+            return Ok(None);
+        }
+        let tiles = self.tiles.parse().map(Some);
+        tiles.map_err(|reason| Refusal::Settings(format!("the property tiles: {reason}")))
+    }
+
     pub fn set(&mut self, name: &str, value: &glib::Value) {
         let path = || {
             value
@@ -221,6 +237,13 @@ impl Settings {
                 .flatten()
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from)
+        };
+        let text = || {
+            value
+                .get::<Option<String>>()
+                .ok()
+                .flatten()
+                .unwrap_or_default()
         };
         let number = || value.get::<f64>().unwrap_or_default();
         match name {
@@ -233,13 +256,8 @@ impl Settings {
             "reload" => self.reload = value.get().unwrap_or_default(),
             "device" => self.device = value.get().unwrap_or_default(),
             "threads" => self.threads = value.get().unwrap_or_default(),
-            "roi" => {
-                self.roi = value
-                    .get::<Option<String>>()
-                    .ok()
-                    .flatten()
-                    .unwrap_or_default()
-            }
+            "roi" => self.roi = text(),
+            "tiles" => self.tiles = text(),
             "threshold" => self.live.threshold = number(),
             "false-reject-rate" => self.live.false_reject_rate = number(),
             "overlay" => self.live.overlay = value.get().unwrap_or_default(),
@@ -267,6 +285,7 @@ impl Settings {
             "device" => self.device.to_value(),
             "threads" => self.threads.to_value(),
             "roi" => self.roi.to_value(),
+            "tiles" => self.tiles.to_value(),
             "threshold" => self.live.threshold.to_value(),
             "false-reject-rate" => self.live.false_reject_rate.to_value(),
             "overlay" => self.live.overlay.to_value(),
@@ -302,7 +321,7 @@ pub fn properties() -> &'static [glib::ParamSpec] {
             glib::ParamSpecEnum::builder_with_default("method", defaults.method).nick("Method").blurb("What mode=learn fits").mutable_ready().build(),
             glib::ParamSpecUInt::builder("learn-frames")
                 .nick("Learn frames")
-                .blurb("Frames of good parts that mode=learn takes. Frames that show what another one did already (no cell of a 32x32 grid differs by more than 2 % of full scale: an empty or standing belt) do not count, nor those that come faster than they are taken in. Of those taken, frames unlike the others are left out in the end: a held-out score beyond Tukey's outer fence")
+                .blurb("Frames of good parts that mode=learn takes. Frames that show what another one did already (at most one in a thousand of 112x112 samples differs by more than 2 % of full scale: an empty or standing belt) do not count, nor those that come faster than they are taken in. Of those taken, frames unlike the others are left out in the end: a held-out score beyond Tukey's outer fence")
                 .minimum(10)
                 .maximum(100_000)
                 .default_value(defaults.learn_frames)
@@ -333,6 +352,7 @@ pub fn properties() -> &'static [glib::ParamSpec] {
                 .mutable_playing()
                 .build(),
             text("roi", "Region of interest", "The inspected part of the frame: x,y,w,h in 0..1 of it. Default: the part that the model was fitted on"),
+            text("tiles", "Tiles", "COLUMNSxROWS that the inspected part is cut into, each seen by the backbone in full size: for small defects in large or line-scan frames. Given with mode=learn, or with vadlite fit --tiles; otherwise those of the model, and others are an error"),
             glib::ParamSpecUInt::builder("interval")
                 .nick("Interval")
                 .blurb("Inspect every n-th frame; the others pass with inspected=false")
