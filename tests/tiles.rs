@@ -46,7 +46,7 @@ fn learnt(name: &str, tiles: &str) -> Rig {
     let path = scratch().join(name);
     let properties = [
         ("mode", "learn"),
-        ("learn-frames", "20"),
+        ("learn-frames", "40"),
         ("model", path.to_str().unwrap()),
         ("tiles", tiles),
         ("overlay", "none"),
@@ -88,8 +88,10 @@ fn a_defect_of_20_pixels_is_found_in_tiles_and_missed_in_one() {
         (left + DEFECT / 2) as f64 / WIDTH as f64,
         (top + DEFECT / 2) as f64 / HEIGHT as f64,
     );
-    assert!((x..x + w).contains(&middle_x) && (y..y + h).contains(&middle_y));
-    assert!(w * h < 0.002, "the region is {w} x {h}");
+    let on_it = (x..x + w).contains(&middle_x) && (y..y + h).contains(&middle_y);
+    assert!(on_it, "{middle_x}, {middle_y} of {:?}", seen.regions);
+    // Not more than the receptive field of a patch blurs it to: 200 by 200 pixels.
+    assert!(w * h < 0.005, "the region is {w} x {h}");
 
     let seen = Seen::of(&whole.pass(web(9000, Some((left, top)))));
     assert!(!seen.flagged, "{} of {}", seen.score, seen.threshold);
