@@ -11,7 +11,8 @@ pub mod video;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     video::meta::register();
-    elements::vadlite::register(plugin)
+    elements::vadlite::register(plugin)?;
+    elements::vadlitetrigger::register(plugin)
 }
 
 gst::plugin_define!(

@@ -1,3 +1,4 @@
 //! The GStreamer elements: `mod.rs` of each is the wrapper and the registration, `imp.rs` the behaviour.
 
 pub mod vadlite;
+pub mod vadlitetrigger;

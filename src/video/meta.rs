@@ -20,6 +20,8 @@ pub struct Outcome<'a> {
     pub flagged: bool,
     /// Whether a score was computed for this very frame.
     pub inspected: bool,
+    /// Whether it was left out on purpose: by `interval`, as a gap, or while learning.
+    pub skipped: bool,
     /// Number of the frame since the element started, from 0.
     pub frame: u64,
     /// File name of the model.
@@ -42,6 +44,7 @@ impl Outcome<'_> {
         structure.set("threshold", self.threshold);
         structure.set("flagged", self.flagged);
         structure.set("inspected", self.inspected);
+        structure.set("skipped", self.skipped);
         structure.set("frame", self.frame);
         structure.set("model", self.model);
         structure.set("latency", self.latency);

@@ -4,6 +4,8 @@
 #![allow(dead_code)]
 
 pub mod element;
+pub mod line;
+pub mod plc;
 pub mod program;
 
 use gstvadlite::detector::model_file::ModelFile;

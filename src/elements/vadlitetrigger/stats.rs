@@ -1,0 +1,71 @@
+//! What the element counts, for the property `stats`.
+
+use hdrhistogram::Histogram;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+#[derive(Debug)]
+pub struct Stats {
+    pub pulses: u64,
+    pub late: u64,
+    pub missed: u64,
+    pub dropped: u64,
+    pub fail_safe: u64,
+    pub reconnects: u64,
+    /// Outputs that are connected, and those that are not any more.
+    connected: BTreeSet<String>,
+    lost: BTreeSet<String>,
+    error: Histogram<u64>,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        let error = Histogram::new_with_bounds(1_000, 60_000_000_000, 2)
+            .expect("bounds and digits are in the range that the crate documents");
+        Self {
+            pulses: 0,
+            late: 0,
+            missed: 0,
+            dropped: 0,
+            fail_safe: 0,
+            reconnects: 0,
+            connected: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            error,
+        }
+    }
+}
+
+impl Stats {
+    /// Takes in by how much a pulse was fired after its time.
+    pub fn record_error(&mut self, error: Duration) {
+        self.error.saturating_record(error.as_nanos() as u64);
+    }
+
+    /// Takes in that an output is connected, or is not any more.
+    pub fn set_connected(&mut self, output: &str, connected: bool) {
+        if connected {
+            self.reconnects += u64::from(self.lost.remove(output));
+            self.connected.insert(output.to_owned());
+        } else {
+            self.connected.remove(output);
+            self.lost.insert(output.to_owned());
+        }
+    }
+
+    /// The value of the property.
+    pub fn structure(&self) -> gst::Structure {
+        gst::Structure::builder("stats")
+            .field("pulses", self.pulses)
+            .field("late", self.late)
+            .field("missed", self.missed)
+            .field("dropped", self.dropped)
+            .field("fail-safe", self.fail_safe)
+            .field("reconnects", self.reconnects)
+            .field("connected", self.connected.len() as u64)
+            .field("error-median", self.error.value_at_quantile(0.5))
+            .field("error-p99", self.error.value_at_quantile(0.99))
+            .field("error-max", self.error.max())
+            .build()
+    }
+}
