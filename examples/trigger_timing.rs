@@ -58,6 +58,7 @@ fn main() -> anyhow::Result<()> {
             flagged: true,
             inspected: true,
             skipped: false,
+            drawn: false,
             frame: frame as u64,
             model: "",
             latency: 0,

@@ -12,7 +12,8 @@ pub mod video;
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     video::meta::register();
     elements::vadlite::register(plugin)?;
-    elements::vadlitetrigger::register(plugin)
+    elements::vadlitetrigger::register(plugin)?;
+    elements::vadliterecord::register(plugin)
 }
 
 gst::plugin_define!(

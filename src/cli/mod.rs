@@ -4,7 +4,6 @@ mod bench;
 mod dataset;
 mod eval;
 mod fit;
-mod heatmap;
 pub mod images;
 mod info;
 mod report;

@@ -1,7 +1,8 @@
 //! `vadlite score`: the score of each image file, and its heatmap where asked for.
 
-use super::{RuntimeArguments, heatmap, images, print_line};
+use super::{RuntimeArguments, images, print_line};
 use crate::detector::Detector;
+use crate::video::heatmap;
 use crate::video::overlay::{MapView, Overlay};
 use anyhow::{Context as _, bail};
 use std::collections::HashSet;

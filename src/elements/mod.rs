@@ -1,4 +1,5 @@
 //! The GStreamer elements: `mod.rs` of each is the wrapper and the registration, `imp.rs` the behaviour.
 
 pub mod vadlite;
+pub mod vadliterecord;
 pub mod vadlitetrigger;

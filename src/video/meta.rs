@@ -22,6 +22,8 @@ pub struct Outcome<'a> {
     pub inspected: bool,
     /// Whether it was left out on purpose: by `interval`, as a gap, or while learning.
     pub skipped: bool,
+    /// Whether heatmap or contour are in the picture.
+    pub drawn: bool,
     /// Number of the frame since the element started, from 0.
     pub frame: u64,
     /// File name of the model.
@@ -45,6 +47,7 @@ impl Outcome<'_> {
         structure.set("flagged", self.flagged);
         structure.set("inspected", self.inspected);
         structure.set("skipped", self.skipped);
+        structure.set("drawn", self.drawn);
         structure.set("frame", self.frame);
         structure.set("model", self.model);
         structure.set("latency", self.latency);

@@ -1,6 +1,7 @@
 //! Pictures: raw frames to tensors, heatmaps into frames, results onto buffers. Knows no head.
 
 pub mod colormap;
+pub mod heatmap;
 pub mod meta;
 pub mod overlay;
 pub mod preprocess;

@@ -88,6 +88,7 @@ impl Line {
             flagged,
             inspected: shown.inspected,
             skipped: shown.skipped,
+            drawn: false,
             frame: self.frame,
             model: "made-up.vadlite",
             latency: 1,

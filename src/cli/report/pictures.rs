@@ -3,9 +3,9 @@
 use super::charts::short;
 use super::escape;
 use crate::cli::dataset::TestImage;
-use crate::cli::heatmap;
 use crate::detector::Detector;
 use crate::detector::model_file::Metadata;
+use crate::video::heatmap;
 use crate::video::overlay::{MapView, Overlay};
 use anyhow::Context as _;
 use image::imageops::{FilterType, resize};

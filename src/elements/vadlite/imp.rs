@@ -388,7 +388,8 @@ impl VadLite {
 
         let flagged = score.is_some_and(|score| score > inspection.threshold());
         inspection.find_regions(flagged);
-        if score.is_some() && (flagged || live.overlay_always) {
+        let draw = score.is_some() && (flagged || live.overlay_always);
+        if draw {
             inspection.draw(buffer, picture, live.overlay);
         }
         let latency = frame.start.elapsed().as_nanos() as u64;
@@ -398,6 +399,7 @@ impl VadLite {
             flagged,
             inspected: score.is_some(),
             skipped: !wanted,
+            drawn: draw && live.overlay.style().is_some(),
             frame: frame.number,
             model: &inspection.model_name,
             latency,
@@ -453,6 +455,7 @@ impl VadLite {
             flagged: false,
             inspected: false,
             skipped: !failed,
+            drawn: false,
             frame: frame.number,
             model: "",
             latency: frame.start.elapsed().as_nanos() as u64,

@@ -1,0 +1,484 @@
+//! The behaviour of the element: an encoder that runs all the time, and the way of its frames and of results to the recorder.
+
+use super::picture::{Frame, Map};
+use super::recorder::{Flagged, Known, Message, Recorder, Region};
+use super::settings::{self, Settings};
+use crate::video::meta::META_NAME;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{LazyLock, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+
+/// Encoders by preference: in hardware, then the faster ones.
+const ENCODERS: [&str; 5] = [
+    "nvv4l2h264enc",
+    "v4l2h264enc",
+    "x264enc",
+    "openh264enc",
+    "jpegenc",
+];
+/// Time between key frames, which is how much longer than asked for a recording may be.
+const KEY_EVERY: gst::ClockTime = gst::ClockTime::from_seconds(1);
+/// Name of the queue before the encoder.
+const QUEUE: &str = "vadliterecord-queue";
+/// Messages that may wait for the recorder: the frames that a slow disk may be behind.
+const WAITING: usize = 1000;
+
+#[derive(Default)]
+pub struct VadLiteRecord {
+    settings: Mutex<Settings>,
+    stats: Mutex<Stats>,
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    messages: SyncSender<Message>,
+    thread: JoinHandle<()>,
+    info: Option<gst_video::VideoInfo>,
+    segment: gst::FormattedSegment<gst::ClockTime>,
+    /// The source does not wait: what is too much has to go.
+    live: bool,
+}
+
+#[derive(Debug, Default)]
+struct Stats {
+    incidents: u64,
+    flagged: u64,
+    bytes: u64,
+    failed: u64,
+    removed: u64,
+    dropped: u64,
+}
+
+/// A panic elsewhere does not make these values wrong.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for VadLiteRecord {
+    const NAME: &'static str = "GstVadLiteRecord";
+    type Type = super::VadLiteRecord;
+    type ParentType = gst::Bin;
+}
+
+impl ObjectImpl for VadLiteRecord {
+    fn constructed(&self) {
+        self.parent_constructed();
+        let element = self.obj();
+        element.set_element_flags(gst::ElementFlags::SINK);
+        let Some(template) = element.pad_template("sink") else {
+            return;
+        };
+        let pad = gst::GhostPad::builder_from_template(&template).build();
+        let weak = element.downgrade();
+        let types = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+        pad.add_probe(types, move |_, info| {
+            if let Some(element) = weak.upgrade() {
+                match &info.data {
+                    Some(gst::PadProbeData::Buffer(buffer)) => element.imp().look(buffer),
+                    Some(gst::PadProbeData::Event(event)) => element.imp().take_event(event),
+                    _ => {}
+                }
+            }
+            gst::PadProbeReturn::Ok
+        });
+        // A new bin has no pad of this name.
+        let _ = element.add_pad(&pad);
+    }
+
+    fn properties() -> &'static [glib::ParamSpec] {
+        settings::properties()
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        lock(&self.settings).set(pspec.name(), value);
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        if pspec.name() == "stats" {
+            let stats = lock(&self.stats);
+            return gst::Structure::builder("stats")
+                .field("incidents", stats.incidents)
+                .field("flagged", stats.flagged)
+                .field("bytes", stats.bytes)
+                .field("failed", stats.failed)
+                .field("removed", stats.removed)
+                .field("dropped", stats.dropped)
+                .build()
+                .to_value();
+        }
+        lock(&self.settings)
+            .get(pspec.name())
+            .unwrap_or_else(|| pspec.default_value().clone())
+    }
+}
+
+impl GstObjectImpl for VadLiteRecord {}
+
+impl ElementImpl for VadLiteRecord {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Incident recorder",
+                "Sink/Video/File",
+                "Records the seconds before and after frames that vadlite flagged, one file for each incident",
+                env!("CARGO_PKG_AUTHORS"),
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let caps = gst_video::VideoCapsBuilder::new().build();
+            let direction = gst::PadDirection::Sink;
+            gst::PadTemplate::new("sink", direction, gst::PadPresence::Always, &caps)
+                .into_iter()
+                .collect()
+        });
+        &TEMPLATES
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        if transition == gst::StateChange::NullToReady
+            && let Err(reason) = self.start()
+        {
+            gst::element_imp_error!(self, gst::ResourceError::OpenWrite, ("{reason}"));
+            return Err(gst::StateChangeError);
+        }
+        let success = self.parent_change_state(transition)?;
+        match transition {
+            gst::StateChange::PausedToReady => self.send(Message::Cut),
+            gst::StateChange::ReadyToNull => self.stop(),
+            _ => {}
+        }
+        Ok(success)
+    }
+}
+
+impl BinImpl for VadLiteRecord {}
+
+impl VadLiteRecord {
+    fn start(&self) -> Result<(), String> {
+        let settings = lock(&self.settings).clone();
+        let location = &settings.location;
+        // Found out now rather than at the first incident.
+        std::fs::create_dir_all(location)
+            .and_then(|()| tempfile::tempfile_in(location).map(|_| ()))
+            .map_err(|error| {
+                let location = location.display();
+                format!("the property location: {location} cannot be written to: {error}")
+            })?;
+        self.build(&settings)?;
+        let (messages, received) = sync_channel(WAITING);
+        let recorder = Recorder::new(self.obj().downgrade(), settings);
+        let thread = std::thread::Builder::new()
+            .name("vadliterecord".into())
+            .spawn(move || recorder.run(&received))
+            .map_err(|error| format!("no thread can be started: {error}"))?;
+        *lock(&self.stats) = Stats::default();
+        *lock(&self.running) = Some(Running {
+            messages,
+            thread,
+            info: None,
+            segment: gst::FormattedSegment::new(),
+            live: true,
+        });
+        Ok(())
+    }
+
+    /// Waits until the last incident is on the disk.
+    fn stop(&self) {
+        let running = lock(&self.running).take();
+        if let Some(Running {
+            messages, thread, ..
+        }) = running
+        {
+            drop(messages);
+            // Its panic is not ours.
+            let _ = thread.join();
+        }
+        let element = self.obj();
+        if let Some(pad) = self.ghost() {
+            let _ = pad.set_target(None::<&gst::Pad>);
+        }
+        for child in element.children() {
+            let _ = child.set_state(gst::State::Null);
+            let _ = element.remove(&child);
+        }
+    }
+
+    fn ghost(&self) -> Option<gst::GhostPad> {
+        self.obj().static_pad("sink")?.downcast().ok()
+    }
+
+    /// Builds `queue ! videoconvert ! ENCODER ! parser ! appsink`.
+    fn build(&self, settings: &Settings) -> Result<(), String> {
+        let make = |name: &str| {
+            let element = gst::ElementFactory::make(name).build();
+            element.map_err(|_| format!("GStreamer has no element {name}"))
+        };
+        let encoder = match settings.encoder.as_str() {
+            "" => ENCODERS
+                .iter()
+                .find(|name| gst::ElementFactory::find(name).is_some())
+                .copied()
+                .ok_or_else(|| {
+                    format!(
+                        "GStreamer has none of the encoders {}; install its good plugins",
+                        ENCODERS.join(", ")
+                    )
+                })?,
+            name => name,
+        };
+        let queue = make("queue")?;
+        queue.set_property("name", QUEUE);
+        queue.set_property("max-size-buffers", 30u32);
+        queue.set_property("max-size-bytes", 0u32);
+        queue.set_property("max-size-time", 0u64);
+        let weak = self.obj().downgrade();
+        queue.connect("overrun", false, move |_| {
+            if let Some(element) = weak.upgrade() {
+                let imp = element.imp();
+                let live = lock(&imp.running)
+                    .as_ref()
+                    .is_some_and(|running| running.live);
+                lock(&imp.stats).dropped += u64::from(live);
+            }
+            None
+        });
+        let convert = make("videoconvert")?;
+        let encoder = make(encoder).map_err(|error| {
+            format!("the property encoder: {error}; leave it out, or install it")
+        })?;
+        tune(&encoder);
+        let sink = gst_app::AppSink::builder().sync(false).build();
+        sink.set_property("async", false);
+        let h264 = encoder.static_pad("src").is_some_and(|pad| {
+            let caps = pad.pad_template_caps();
+            caps.iter()
+                .any(|structure| structure.name() == "video/x-h264")
+        });
+        let mut chain = vec![queue.clone(), convert, encoder];
+        if h264 {
+            chain.push(make("h264parse").map_err(|error| {
+                format!(
+                    "{error}, which Matroska needs; install its bad plugins, or set encoder=jpegenc"
+                )
+            })?);
+            let caps = gst::Caps::builder("video/x-h264")
+                .field("stream-format", "avc")
+                .field("alignment", "au");
+            sink.set_caps(Some(&caps.build()));
+        }
+        chain.push(sink.clone().upcast());
+        let weak = self.obj().downgrade();
+        let mut next_key = None;
+        let at_end = weak.clone();
+        sink.set_callbacks(
+            gst_app::AppSinkCallbacks::builder()
+                .eos(move |_| {
+                    if let Some(element) = at_end.upgrade() {
+                        element.imp().send(Message::Cut);
+                    }
+                })
+                .new_sample(move |sink| {
+                    let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                    let time = sample.buffer().and_then(|buffer| buffer.pts());
+                    if let Some(time) = time
+                        && next_key.is_none_or(|next| time >= next)
+                    {
+                        next_key = Some(time + KEY_EVERY);
+                        let event = gst_video::UpstreamForceKeyUnitEvent::builder().build();
+                        let _ = sink.send_event(event);
+                    }
+                    if let Some(element) = weak.upgrade() {
+                        element.imp().send(Message::Encoded(sample));
+                    }
+                    Ok(gst::FlowSuccess::Ok)
+                })
+                .build(),
+        );
+        let element = self.obj();
+        let link = || {
+            element.add_many(&chain)?;
+            gst::Element::link_many(&chain)
+        };
+        link().map_err(|error: glib::BoolError| error.to_string())?;
+        let target = queue.static_pad("sink");
+        match self.ghost().map(|ghost| ghost.set_target(target.as_ref())) {
+            Some(Ok(())) => Ok(()),
+            _ => Err("the pad cannot be connected".into()),
+        }
+    }
+
+    /// Hands a message on, or counts it as dropped: a live line does not wait for the disk.
+    fn send(&self, message: Message) {
+        let way = lock(&self.running)
+            .as_ref()
+            .map(|running| (running.messages.clone(), running.live));
+        match way {
+            Some((messages, true)) => {
+                if let Err(TrySendError::Full(_)) = messages.try_send(message) {
+                    lock(&self.stats).dropped += 1;
+                }
+            }
+            // Refused where the recorder has ended.
+            Some((messages, false)) => drop(messages.send(message)),
+            None => {}
+        }
+    }
+
+    /// A slow encoder loses frames of a live recording, so that it does not hold up the line; a file waits for it.
+    fn adapt_to_source(&self) {
+        let mut query = gst::query::Latency::new();
+        let answered = self.ghost().is_some_and(|pad| pad.peer_query(&mut query));
+        let live = !answered || query.result().0;
+        if let Some(queue) = self.obj().by_name(QUEUE) {
+            queue.set_property_from_str("leaky", if live { "downstream" } else { "no" });
+        }
+        if let Some(running) = lock(&self.running).as_mut() {
+            running.live = live;
+        }
+    }
+
+    fn take_event(&self, event: &gst::Event) {
+        match event.view() {
+            gst::EventView::Caps(caps) => {
+                self.adapt_to_source();
+                let info = gst_video::VideoInfo::from_caps(caps.caps()).ok();
+                if let Some(running) = lock(&self.running).as_mut() {
+                    running.info = info;
+                }
+            }
+            gst::EventView::Segment(segment) => {
+                if let Some(running) = lock(&self.running).as_mut()
+                    && let Some(segment) = segment.segment().downcast_ref::<gst::ClockTime>()
+                {
+                    running.segment = segment.clone();
+                }
+            }
+            gst::EventView::FlushStop(_) => self.send(Message::Cut),
+            _ => {}
+        }
+    }
+
+    /// Passes a flagged frame on to the recorder.
+    fn look(&self, buffer: &gst::Buffer) {
+        let Ok(meta) = gst::meta::CustomMeta::from_buffer(buffer, META_NAME) else {
+            return;
+        };
+        let structure = meta.structure();
+        if !structure.get::<bool>("flagged").unwrap_or(false) {
+            return;
+        }
+        lock(&self.stats).flagged += 1;
+        let (info, time) = match lock(&self.running).as_ref() {
+            Some(running) => (
+                running.info.clone(),
+                running.segment.to_running_time(buffer.pts()),
+            ),
+            None => return,
+        };
+        let (Some(info), Some(time)) = (info, time) else {
+            return;
+        };
+        let number =
+            |structure: &gst::StructureRef, name| structure.get::<f64>(name).unwrap_or(0.0);
+        let regions = structure.get::<gst::Array>("regions");
+        let regions = regions.iter().flat_map(|regions| regions.iter());
+        let regions = regions.filter_map(|region| region.get::<gst::Structure>().ok());
+        let regions = regions.map(|region| Region {
+            x: number(&region, "x"),
+            y: number(&region, "y"),
+            w: number(&region, "w"),
+            h: number(&region, "h"),
+            score: number(&region, "score"),
+        });
+        let size = |name| structure.get::<u32>(name).unwrap_or(0) as usize;
+        let map = structure.get::<glib::Bytes>("map").ok().map(|bytes| Map {
+            bytes,
+            width: size("map-width"),
+            height: size("map-height"),
+            roi: structure
+                .get::<gst::Structure>("map-roi")
+                .map_or([0.0, 0.0, 1.0, 1.0], |roi| {
+                    ["x", "y", "w", "h"].map(|name| number(&roi, name) as f32)
+                }),
+        });
+        let (score, threshold) = (number(structure, "score"), number(structure, "threshold"));
+        let flagged = Flagged {
+            time: time.nseconds(),
+            score,
+            known: Known {
+                frame: structure.get("frame").unwrap_or(0),
+                time: time.nseconds(),
+                score,
+                threshold,
+                model: structure.get("model").unwrap_or_default(),
+                regions: regions.collect(),
+            },
+            frame: Frame {
+                buffer: buffer.clone(),
+                info,
+                threshold,
+                drawn: structure.get("drawn").unwrap_or(false),
+                map,
+            },
+        };
+        self.send(Message::Flagged(Box::new(flagged)));
+    }
+
+    /// An incident is on the disk.
+    pub fn complete(&self, structure: gst::Structure, bytes: u64, removed: u64) {
+        {
+            let mut stats = lock(&self.stats);
+            stats.incidents += 1;
+            stats.bytes += bytes;
+            stats.removed += removed;
+        }
+        let element = self.obj();
+        let message = gst::message::Element::builder(structure).src(&*element);
+        let _ = element.post_message(message.build());
+    }
+
+    /// An incident could not be written.
+    pub fn fail(&self, reason: &str, warn: bool) {
+        lock(&self.stats).failed += 1;
+        if warn {
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Write,
+                ("an incident cannot be recorded, and the pipeline goes on: {reason}")
+            );
+        }
+    }
+}
+
+/// Frames come out in their order and soon: for a recording of incidents speed counts more than size.
+fn tune(encoder: &gst::Element) {
+    let name = encoder.factory().map(|factory| factory.name().to_string());
+    let properties: &[(&str, &str)] = match name.as_deref() {
+        Some("x264enc") => &[
+            ("tune", "zerolatency"),
+            ("speed-preset", "ultrafast"),
+            ("bframes", "0"),
+            ("pass", "quant"),
+            ("quantizer", "23"),
+        ],
+        Some("openh264enc") => &[("complexity", "low")],
+        _ => &[],
+    };
+    for (name, value) in properties {
+        if encoder.find_property(name).is_some() {
+            encoder.set_property_from_str(name, value);
+        }
+    }
+}

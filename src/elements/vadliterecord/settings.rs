@@ -1,0 +1,96 @@
+//! The properties of `vadliterecord`.
+
+use gst::prelude::*;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub location: PathBuf,
+    /// Nanoseconds.
+    pub pre_roll: u64,
+    pub post_roll: u64,
+    pub max_bytes: u64,
+    pub max_files: u64,
+    /// Name of an encoder element; empty: the first found.
+    pub encoder: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            location: PathBuf::from("."),
+            pre_roll: 2_000_000_000,
+            post_roll: 2_000_000_000,
+            max_bytes: 0,
+            max_files: 0,
+            encoder: String::new(),
+        }
+    }
+}
+
+impl Settings {
+    pub fn set(&mut self, name: &str, value: &glib::Value) {
+        let text = || value.get::<Option<String>>().ok().flatten();
+        let number = || value.get::<u64>().unwrap_or_default();
+        match name {
+            "location" => self.location = text().unwrap_or_else(|| ".".into()).into(),
+            "pre-roll" => self.pre_roll = number(),
+            "post-roll" => self.post_roll = number(),
+            "max-bytes" => self.max_bytes = number(),
+            "max-files" => self.max_files = number(),
+            "encoder" => self.encoder = text().unwrap_or_default(),
+            _ => {}
+        }
+    }
+
+    pub fn get(&self, name: &str) -> Option<glib::Value> {
+        Some(match name {
+            "location" => self.location.to_string_lossy().to_value(),
+            "pre-roll" => self.pre_roll.to_value(),
+            "post-roll" => self.post_roll.to_value(),
+            "max-bytes" => self.max_bytes.to_value(),
+            "max-files" => self.max_files.to_value(),
+            "encoder" => self.encoder.to_value(),
+            _ => return None,
+        })
+    }
+}
+
+/// The property specifications, with the defaults of [`Settings`].
+pub fn properties() -> &'static [glib::ParamSpec] {
+    static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+        let defaults = Settings::default();
+        let number = |name: &str, nick: &str, default: u64, blurb: &str| {
+            glib::ParamSpecUInt64::builder(name)
+                .nick(nick)
+                .blurb(blurb)
+                .default_value(default)
+                .mutable_ready()
+                .build()
+        };
+        vec![
+            glib::ParamSpecString::builder("location")
+                .nick("Location")
+                .blurb("Folder of the incidents, made where it is missing: of each a video (.mkv), what is known of it (.json) and its worst frame with the heatmap (.png)")
+                .default_value(".")
+                .mutable_ready()
+                .build(),
+            number("pre-roll", "Pre-roll", defaults.pre_roll, "Time recorded before the first flagged frame, in ns; up to a second more, so that the file begins with a key frame"),
+            number("post-roll", "Post-roll", defaults.post_roll, "Time recorded after the last flagged frame, in ns. Flagged frames whose recordings would overlap are one incident"),
+            number("max-bytes", "Largest size", 0, "Bytes that all incidents in the folder may take, those of former runs as well; the oldest are removed first. 0: no limit"),
+            number("max-files", "Most incidents", 0, "Incidents that the folder may hold; the oldest are removed first. 0: no limit"),
+            glib::ParamSpecString::builder("encoder")
+                .nick("Encoder")
+                .blurb("Name of the encoder element. Default: the first that is there of nvv4l2h264enc, v4l2h264enc, x264enc, openh264enc and jpegenc")
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+                .nick("Statistics")
+                .blurb("incidents: files complete; flagged: flagged frames seen; bytes: written to videos; failed: incidents that could not be written; dropped: frames that the encoder or the disk was too slow for; removed: incidents that had to go")
+                .read_only()
+                .build(),
+        ]
+    });
+    &PROPERTIES
+}
