@@ -56,6 +56,14 @@ exists() {
     gst-inspect-1.0 --exists --atleast-version=0.0 "$1"
 }
 
+# use_camera DEVICE: sets `camera`, the words of a pipeline's beginning: a V4L2 camera, or what VADLITE_SOURCE names.
+use_camera() {
+    camera=${VADLITE_SOURCE:-v4l2src device=$1}
+    [ -z "${VADLITE_SOURCE:-}${VADLITE_PRINT:-}" ] || return 0
+    need v4l2src "Install GStreamer's good plugins (gstreamer1.0-plugins-good)."
+    [ -e "$1" ] || die "there is no camera $1. Give another device, e.g. /dev/video2"
+}
+
 # need ELEMENT HINT: ends with a message when GStreamer has no such element.
 need() {
     exists "$1" || die "GStreamer has no element '$1'. $2"
@@ -76,7 +84,10 @@ find_plugin() {
 # print_scores: turns the bus messages that `gst-launch-1.0 -m` prints into one line a frame. When `frame_names`
 # is set (a file with a name a line) the lines begin with the frame's name instead of its number.
 print_scores() {
-    sed -u -n '/(element): vadlite,/{
+    sed -u -n '/^Progress: (learn)/p
+    /(element): vadlitetrigger,/s/.*vadlitetrigger, \(.*\);$/gate: \1/p
+    /(element): vadliterecord,/s/.*vadliterecord, location=(string)\([^,]*\),.*/recorded \1/p
+    /(element): vadlite,/{
         s/.*(element): vadlite,/,/
         s/ regions=(structure)<[^>]*>//
         s/^\(.*\) frame=(guint64)\([0-9]*\)/frame \2|\1/
@@ -91,12 +102,12 @@ print_scores() {
 }
 
 # inspect SOURCE…: runs SOURCE… ! vadlite ! sink, prints the frames that the element reports, returns gst-launch-1.0's
-# exit code. SOURCE… is a gst-launch pipeline, one word an argument. `sink` replaces the screen; with `sink_file` the
-# pipeline ends in that file.
+# exit code. SOURCE… is a gst-launch pipeline, one word an argument. `after` stands between vadlite and the sink; `sink`
+# replaces the screen; with `sink_file` the pipeline ends in that file.
 inspect() {
     set -f
     # shellcheck disable=SC2086 # the overrides are lists of words
-    set -- "$@" ! videoconvert ! vadlite "model=$model" ${VADLITE_OPTIONS:-} !
+    set -- "$@" ! videoconvert ! vadlite "model=$model" ${options:-} ${VADLITE_OPTIONS:-} ! ${after:-}
     if [ -n "${VADLITE_SINK:-}" ]; then
         # shellcheck disable=SC2086
         set -- "$@" $VADLITE_SINK

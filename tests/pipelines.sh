@@ -116,6 +116,25 @@ grep -q 'f.png .* skipped' err.log || fail "image-folder.sh does not name the da
 VADLITE_SINK='' run "image-folder.sh with a folder to write" image-folder.sh part.vadlite mixed "out folder"
 [ "$(find "out folder" -name '*.png' | wc -l)" -eq "$files" ] || fail "out folder has not $files pictures"
 
+# --- learning, the gate, the recording ------------------------------------------------------------------------------
+
+# A ball that sweeps over the picture, as parts pass on a belt.
+belt() { echo "videotestsrc is-live=true pattern=ball motion=sweep background-color=0xff404040 num-buffers=$1 ! video/x-raw,format=I420,width=320,height=240,framerate=30/1"; }
+
+VADLITE_SOURCE=$(belt 150) run "learn.sh" learn.sh learnt.vadlite 40
+grep -q '^Progress: (learn) 1[0-9] of 40 frames' out.log || fail "learn.sh does not say how far it is: $(cat out.log)"
+grep -q '^Progress: (learn) the model is learnt' out.log || fail "learn.sh does not end its learning: $(cat out.log)"
+vadlite info learnt.vadlite >/dev/null || fail "learn.sh's model"
+
+VADLITE_SOURCE="$(source_of pattern=snow 60)" run "record-flagged.sh" record-flagged.sh part.vadlite "recordings here"
+[ "$(find "recordings here" -name 'incident-*.mkv' | wc -l)" -eq 1 ] || fail "record-flagged.sh made not one recording: $(ls "recordings here")"
+grep -q '^recorded .*incident-.*mkv' out.log || fail "record-flagged.sh does not name its recording: $(cat out.log)"
+
+VADLITE_SOURCE="$(source_of pattern=snow 30 | sed 's/videotestsrc/videotestsrc is-live=true/')" run "reject-gate.sh, MQTT without a broker" reject-gate.sh part.vadlite mqtt://127.0.0.1:9/line/1 10
+grep -q '^gate: part=' out.log || fail "reject-gate.sh does not fire: $(cat out.log)"
+VADLITE_SOURCE="$(source_of "$part" 30 | sed 's/videotestsrc/videotestsrc is-live=true/')" run "reject-gate.sh, Modbus, good parts" reject-gate.sh part.vadlite modbus-tcp://127.0.0.1:9/1
+! grep -q '^gate: ' out.log || fail "reject-gate.sh fires for good parts: $(cat out.log)"
+
 # --- the pipelines' own sources, with stand-ins for the hardware's elements -----------------------------------------
 
 for script in usb-camera raspberry-pi jetson genicam; do

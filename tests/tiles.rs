@@ -55,7 +55,7 @@ fn learnt(name: &str, tiles: &str) -> Rig {
     let format = gst_video::VideoFormat::Gray8;
     let info = VideoInfo::builder(format, WIDTH as u32, HEIGHT as u32);
     rig.set_info(&info.build().unwrap());
-    let end = Instant::now() + Duration::from_secs(100);
+    let end = Instant::now() + Duration::from_secs(300);
     for seed in 0.. {
         let seen = Seen::of(&rig.pass(web(seed, None)));
         if seen.inspected {
@@ -64,7 +64,7 @@ fn learnt(name: &str, tiles: &str) -> Rig {
         let late = Instant::now() > end;
         assert!(
             !late,
-            "no model in 100 seconds: {:?}",
+            "no model in five minutes: {:?}",
             rig.messages().0.last()
         );
     }

@@ -6,9 +6,10 @@ use super::settings::{self, Settings};
 use crate::video::meta::META_NAME;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Encoders by preference: in hardware, then the faster ones.
 const ENCODERS: [&str; 5] = [
@@ -20,6 +21,8 @@ const ENCODERS: [&str; 5] = [
 ];
 /// Time between key frames, which is how much longer than asked for a recording may be.
 const KEY_EVERY: gst::ClockTime = gst::ClockTime::from_seconds(1);
+/// Longest wait for the last incident at the end of a stream.
+const FINISH: Duration = Duration::from_secs(10);
 /// Name of the queue before the encoder.
 const QUEUE: &str = "vadliterecord-queue";
 /// Messages that may wait for the recorder: the frames that a slow disk may be behind.
@@ -286,7 +289,7 @@ impl VadLiteRecord {
             gst_app::AppSinkCallbacks::builder()
                 .eos(move |_| {
                     if let Some(element) = at_end.upgrade() {
-                        element.imp().send(Message::Cut);
+                        element.imp().end();
                     }
                 })
                 .new_sample(move |sink| {
@@ -334,6 +337,13 @@ impl VadLiteRecord {
             Some((messages, false)) => drop(messages.send(message)),
             None => {}
         }
+    }
+
+    /// Waits until the last incident is on the disk, so that the end of the stream is reported after it.
+    fn end(&self) {
+        let (done, answer) = channel();
+        self.send(Message::End(done));
+        let _ = answer.recv_timeout(FINISH);
     }
 
     /// A slow encoder loses frames of a live recording, so that it does not hold up the line; a file waits for it.

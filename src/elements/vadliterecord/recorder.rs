@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::SystemTime;
 
 /// What the pipeline's threads hand on.
@@ -23,6 +23,8 @@ pub enum Message {
     Encoded(gst::Sample),
     /// The frames to come do not follow on those before.
     Cut,
+    /// The stream has ended; answered once the last incident is on the disk.
+    End(Sender<()>),
 }
 
 /// A flagged frame.
@@ -122,6 +124,11 @@ impl Recorder {
                 Message::Flagged(flagged) => self.ahead.push_back(flagged),
                 Message::Encoded(sample) => self.encoded(&sample),
                 Message::Cut => self.cut(),
+                Message::End(done) => {
+                    self.cut();
+                    // Nobody waits any more where it took too long.
+                    let _ = done.send(());
+                }
             }
         }
         self.cut();
