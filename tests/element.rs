@@ -68,6 +68,8 @@ fn meta_has_the_fields_and_types_of_the_contract() {
         ("threshold", f64::static_type()),
         ("flagged", bool::static_type()),
         ("inspected", bool::static_type()),
+        ("skipped", bool::static_type()),
+        ("drawn", bool::static_type()),
         ("frame", u64::static_type()),
         ("model", String::static_type()),
         ("latency", u64::static_type()),
@@ -382,6 +384,8 @@ fn statistics_count_what_happened_and_start_again_with_the_element() {
         ("model", String::static_type()),
         count("reloads"),
         count("reloads-refused"),
+        ("drift", f64::static_type()),
+        count("drift-alarms"),
     ]);
     assert_eq!(fields, expected);
     let counts = ["frames", "inspected", "flagged", "failed", "frames-lost"]

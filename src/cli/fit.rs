@@ -55,7 +55,7 @@ pub struct Recipe {
 
 type Roi = [f32; 4];
 
-fn parse_rate(text: &str) -> Result<f64, String> {
+pub fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(rate) if rate > 0.0 && rate < 1.0 => Ok(rate),
         _ => Err("a rate is a number between 0 and 1".into()),

@@ -1,6 +1,7 @@
 //! The program `vadlite`: fitting, scoring, evaluating. One file per subcommand; what they share is in `images`.
 
 mod bench;
+mod calibrate;
 mod dataset;
 mod eval;
 mod fit;
@@ -34,6 +35,8 @@ enum Command {
     Eval(eval::Arguments),
     /// Score images
     Score(score::Arguments),
+    /// Set the threshold of a model anew on good images of today, without fitting again
+    Calibrate(calibrate::Arguments),
     /// Measure what the constants of PatchCore-Lite cost and bring: each over a list, the others as in the paper
     Sweep(sweep::Arguments),
     /// Measure what an inspection costs, stage by stage
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Fit(arguments) => fit::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
+        Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Sweep(arguments) => sweep::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),

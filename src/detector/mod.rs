@@ -6,6 +6,7 @@ pub mod anomaly_map;
 pub mod backbone;
 pub mod calibration;
 pub mod device;
+pub mod drift;
 pub(crate) mod embedding;
 pub mod error;
 mod fit;

@@ -60,7 +60,8 @@ pub struct Metadata {
     pub map_offset: f32,
     /// Number of good images that the head was fitted on.
     pub good_images: usize,
-    /// Number of folds that the calibration scores come from: each fold scored by a head fitted on the others.
+    /// Number of folds that the calibration scores come from: each fold scored by a head fitted on the others. 0: from images that the
+    /// head was not fitted on.
     pub calibration_folds: usize,
     /// Scores below which a fraction of the held-out good images lies.
     pub calibration_quantiles: Quantiles,
@@ -174,6 +175,19 @@ impl ModelFile {
             calibration,
             tensors,
         }
+    }
+
+    /// Sets the threshold anew from scores of good images that the head was not fitted on.
+    ///
+    /// # Errors
+    /// [`Error::Fit`] where there are too few of them for the rate.
+    pub fn recalibrate(&mut self, calibration: Calibration, false_reject_rate: f64) -> Result<()> {
+        self.metadata.threshold = calibration.threshold(false_reject_rate)?;
+        self.metadata.false_reject_rate = false_reject_rate;
+        self.metadata.calibration_folds = 0;
+        self.metadata.calibration_quantiles = Quantiles::of(&calibration);
+        self.calibration = calibration;
+        Ok(())
     }
 
     /// Bytes of all the head's tensors as stored.

@@ -1,5 +1,6 @@
 //! The behaviour of the element: GStreamer's business, with the work itself in [`crate::detector`] and [`crate::video`].
 
+use super::export;
 use super::inspection::Inspection;
 use super::learner::Learner;
 use super::loader::Loader;
@@ -7,6 +8,7 @@ use super::settings::{self, Live, Mode, PostMessages, Settings};
 use super::stats::Stats;
 use super::stream::{Picture, Stream};
 use crate::detector::Device;
+use crate::detector::drift::Direction;
 use crate::video::meta::Outcome;
 use crate::video::overlay::MapView;
 use crate::video::preprocess::Layout;
@@ -63,6 +65,8 @@ struct State {
     stream: Stream,
     work: Work,
     loader: Loader,
+    /// Ends the writing of the statistics when it is dropped.
+    _export: Option<Sender<()>>,
 }
 
 /// What is done with frames.
@@ -208,11 +212,22 @@ impl BaseTransformImpl for VadLite {
             stats.set_model(name);
         }
         *lock(&self.stats) = stats;
+        let export = settings
+            .stats_file
+            .map(|path| export::start(&element, path))
+            .transpose()
+            .map_err(|reason| {
+                gst::error_msg!(
+                    gst::ResourceError::OpenWrite,
+                    ("the property stats-file: {reason}")
+                )
+            })?;
         *lock(&self.wanted) = Some(loader.wanted.clone());
         *lock(&self.state) = Some(State {
             stream: Stream::default(),
             work,
             loader,
+            _export: export,
         });
         Ok(())
     }
@@ -292,6 +307,11 @@ struct Frame {
 }
 
 impl VadLite {
+    /// The statistics in Prometheus' text format.
+    pub fn prometheus(&self) -> String {
+        lock(&self.stats).prometheus(&self.obj().name())
+    }
+
     /// Counts a model that could not take over.
     pub fn count_refused_reload(&self) {
         lock(&self.stats).count_reload(false);
@@ -386,6 +406,24 @@ impl VadLite {
         let failed = matches!(result, Some(Err(_)));
         let score = result.and_then(Result::ok);
 
+        if let Some(score) = score
+            && let Some((level, alarm)) =
+                inspection.test_drift(score, buffer.pts(), live.drift_interval)
+        {
+            lock(&self.stats).set_drift(level, alarm.is_some());
+            if let Some(direction) = alarm {
+                let direction = match direction {
+                    Direction::Up => "up",
+                    Direction::Down => "down",
+                };
+                let structure = gst::Structure::builder("vadlite-drift")
+                    .field("direction", direction)
+                    .field("frame", frame.number)
+                    .field("score", score)
+                    .field("model", &inspection.model_name);
+                messages.push(self.element_message(structure.build()));
+            }
+        }
         let flagged = score.is_some_and(|score| score > inspection.threshold());
         inspection.find_regions(flagged);
         let draw = score.is_some() && (flagged || live.overlay_always);

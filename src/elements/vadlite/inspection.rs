@@ -2,6 +2,7 @@
 
 use super::settings::{Live, Overlay, Settings};
 use super::stream::Picture;
+use crate::detector::drift::{Direction, Drift};
 use crate::detector::{Detector, Error, Options, Region};
 use crate::video::overlay::{self, MapView};
 use crate::video::preprocess::{Preprocess, Target};
@@ -56,6 +57,9 @@ pub struct Inspection {
     tensor: Vec<f32>,
     threshold: Threshold,
     overlay: overlay::Overlay,
+    drift: Option<Drift>,
+    /// When a score was last tested for drift.
+    tested: Option<gst::ClockTime>,
     /// Regions in frame coordinates, reused.
     pub regions: Vec<Region>,
     pub failing: bool,
@@ -103,6 +107,11 @@ impl Inspection {
                 from: (0.0, 0.0),
             },
             overlay: overlay::Overlay::new(),
+            drift: match settings.live.drift_limit {
+                0 => None,
+                limit => Some(Drift::new(detector.calibration(), limit.into())),
+            },
+            tested: None,
             regions: Vec::new(),
             failing: false,
             detector,
@@ -163,6 +172,29 @@ impl Inspection {
             .inspect(&self.tensor)
             .map(f64::from)
             .map_err(|error| error.to_string())
+    }
+
+    /// Tests a score for drift, where it is time to: how much speaks for one, and which one it is where that is enough.
+    pub fn test_drift(
+        &mut self,
+        score: f64,
+        time: Option<gst::ClockTime>,
+        interval: u64,
+    ) -> Option<(f64, Option<Direction>)> {
+        let drift = self.drift.as_mut()?;
+        let due = match (time, self.tested) {
+            (Some(time), Some(last)) => {
+                // Time that has gone back begins anew.
+                time < last || time - last >= gst::ClockTime::from_nseconds(interval)
+            }
+            _ => true,
+        };
+        if !due {
+            return None;
+        }
+        self.tested = time;
+        let alarm = drift.take(score as f32);
+        Some((drift.level(), alarm))
     }
 
     /// Brings the regions of the map into frame coordinates; none for a frame that is not flagged.

@@ -2,6 +2,7 @@
 
 use gst::prelude::*;
 
+mod export;
 mod imp;
 mod inspection;
 mod learner;

@@ -134,6 +134,7 @@ pub struct Settings {
     pub reload: Reload,
     pub device: Device,
     pub threads: u32,
+    pub stats_file: Option<PathBuf>,
     /// As set: `x,y,w,h`, or empty for the model's own.
     pub roi: String,
     /// As set: `CxR`, or empty for the model's own.
@@ -153,6 +154,7 @@ impl Default for Settings {
             reload: Reload::default(),
             device: Device::default(),
             threads: 0,
+            stats_file: None,
             roi: String::new(),
             tiles: String::new(),
             live: Live::default(),
@@ -169,6 +171,10 @@ pub struct Live {
     pub overlay_always: bool,
     pub interval: u32,
     pub post_messages: PostMessages,
+    /// Nanoseconds.
+    pub drift_interval: u64,
+    /// 0: no test.
+    pub drift_limit: u32,
 }
 
 impl Default for Live {
@@ -180,6 +186,8 @@ impl Default for Live {
             overlay_always: false,
             interval: 1,
             post_messages: PostMessages::default(),
+            drift_interval: 1_000_000_000,
+            drift_limit: 100_000,
         }
     }
 }
@@ -250,6 +258,7 @@ impl Settings {
             "model" => self.model = path(),
             "backbone" => self.backbone = path(),
             "onnxruntime" => self.onnxruntime = path(),
+            "stats-file" => self.stats_file = path(),
             "mode" => self.mode = value.get().unwrap_or_default(),
             "method" => self.method = value.get().unwrap_or_default(),
             "learn-frames" => self.learn_frames = value.get().unwrap_or_default(),
@@ -263,6 +272,8 @@ impl Settings {
             "overlay" => self.live.overlay = value.get().unwrap_or_default(),
             "overlay-always" => self.live.overlay_always = value.get().unwrap_or_default(),
             "interval" => self.live.interval = value.get().unwrap_or(1),
+            "drift-interval" => self.live.drift_interval = value.get().unwrap_or_default(),
+            "drift-limit" => self.live.drift_limit = value.get().unwrap_or_default(),
             "post-messages" => self.live.post_messages = value.get().unwrap_or_default(),
             _ => {}
         }
@@ -278,6 +289,7 @@ impl Settings {
             "model" => path(&self.model),
             "backbone" => path(&self.backbone),
             "onnxruntime" => path(&self.onnxruntime),
+            "stats-file" => path(&self.stats_file),
             "mode" => self.mode.to_value(),
             "method" => self.method.to_value(),
             "learn-frames" => self.learn_frames.to_value(),
@@ -291,6 +303,8 @@ impl Settings {
             "overlay" => self.live.overlay.to_value(),
             "overlay-always" => self.live.overlay_always.to_value(),
             "interval" => self.live.interval.to_value(),
+            "drift-interval" => self.live.drift_interval.to_value(),
+            "drift-limit" => self.live.drift_limit.to_value(),
             "post-messages" => self.live.post_messages.to_value(),
             _ => return None,
         })
@@ -373,9 +387,22 @@ pub fn properties() -> &'static [glib::ParamSpec] {
                 .blurb("Frames for which an element message named vadlite is posted on the bus")
                 .mutable_playing()
                 .build(),
+            glib::ParamSpecUInt64::builder("drift-interval")
+                .nick("Drift interval")
+                .blurb("Time between the frames whose scores are tested for drift, in ns: so long that they show different parts; 0: every inspected frame, where each shows a part of its own")
+                .default_value(live.drift_interval)
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecUInt::builder("drift-limit")
+                .nick("Drift limit")
+                .blurb("An element message vadlite-drift says when scores have become higher or lower than those of the good parts that the threshold was set on (a dirty lens, another lamp). Scores tested until a false one, on average at least; 0: no test")
+                .default_value(live.drift_limit)
+                .mutable_ready()
+                .build(),
+            text("stats-file", "Statistics file", "File that the statistics are written to every 5 s in Prometheus' text format, such as vadlite.prom in the folder of node_exporter's textfile collector"),
             glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                 .nick("Statistics")
-                .blurb("frames, inspected, flagged, failed, frames-lost: counts since the start; latency-median, latency-p99: of an inspection, in ns; device: where the backbone runs; model: the file in use; reloads, reloads-refused: models that took over, and that could not")
+                .blurb("frames, inspected, flagged, failed, frames-lost: counts since the start; latency-median, latency-p99: of an inspection, in ns; device: where the backbone runs; model: the file in use; reloads, reloads-refused: models that took over, and that could not; drift: how much speaks for a drift, 0 to 1; drift-alarms: drifts reported")
                 .read_only()
                 .build(),
         ]

@@ -15,6 +15,8 @@ pub struct Stats {
     model: String,
     reloads: u64,
     reloads_refused: u64,
+    drift: f64,
+    drift_alarms: u64,
 }
 
 impl Stats {
@@ -33,6 +35,8 @@ impl Stats {
             model: String::new(),
             reloads: 0,
             reloads_refused: 0,
+            drift: 0.0,
+            drift_alarms: 0,
         }
     }
 }
@@ -55,6 +59,12 @@ impl Stats {
         name.clone_into(&mut self.model);
     }
 
+    /// Takes in the state of the test for drift.
+    pub fn set_drift(&mut self, level: f64, alarm: bool) {
+        self.drift = level;
+        self.drift_alarms += u64::from(alarm);
+    }
+
     /// Takes in that a model took over from another one, or could not.
     pub fn count_reload(&mut self, taken: bool) {
         *if taken {
@@ -62,6 +72,74 @@ impl Stats {
         } else {
             &mut self.reloads_refused
         } += 1;
+    }
+
+    /// The same in Prometheus' text format, for the element of this name.
+    pub fn prometheus(&self, element: &str) -> String {
+        // Backslash, quote and newline have a meaning in labels.
+        let escape = |text: &str| {
+            text.replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n")
+        };
+        let labels = format!(
+            "element=\"{}\",model=\"{}\",device=\"{}\"",
+            escape(element),
+            escape(&self.model),
+            self.device
+        );
+        let mut text = String::new();
+        let mut add = |name: &str, kind: &str, help: &str, value: f64| {
+            text += &format!(
+                "# HELP vadlite_{name} {help}\n# TYPE vadlite_{name} {kind}\nvadlite_{name}{{{labels}}} {value}\n"
+            );
+        };
+        for (name, help, value) in [
+            ("frames_total", "Frames that have passed.", self.frames),
+            ("inspected_total", "Frames inspected.", self.inspected),
+            ("flagged_total", "Frames above the threshold.", self.flagged),
+            (
+                "failed_total",
+                "Frames that could not be inspected.",
+                self.failed,
+            ),
+            (
+                "lost_total",
+                "Frames missing before the element.",
+                self.frames_lost,
+            ),
+            (
+                "reloads_total",
+                "Models that have taken over.",
+                self.reloads,
+            ),
+            (
+                "reloads_refused_total",
+                "Models that could not take over.",
+                self.reloads_refused,
+            ),
+            (
+                "drift_alarms_total",
+                "Drifts of the scores reported.",
+                self.drift_alarms,
+            ),
+        ] {
+            add(name, "counter", help, value as f64);
+        }
+        add(
+            "drift",
+            "gauge",
+            "How much speaks for a drift, 0 to 1.",
+            self.drift,
+        );
+        let seconds = |q| self.latency.value_at_quantile(q) as f64 / 1e9;
+        for (name, q) in [
+            ("latency_median_seconds", 0.5),
+            ("latency_p99_seconds", 0.99),
+        ] {
+            add(name, "gauge", "Time of an inspection.", seconds(q));
+        }
+        text
     }
 
     /// The value of the property.
@@ -78,6 +156,8 @@ impl Stats {
             .field("model", &self.model)
             .field("reloads", self.reloads)
             .field("reloads-refused", self.reloads_refused)
+            .field("drift", self.drift)
+            .field("drift-alarms", self.drift_alarms)
             .build()
     }
 }

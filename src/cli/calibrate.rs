@@ -1,0 +1,63 @@
+//! `vadlite calibrate`: the threshold of a model set anew on good images of today, without fitting again.
+
+use super::{RuntimeArguments, fit, images, print_line};
+use crate::detector::Detector;
+use crate::detector::calibration::Calibration;
+use crate::detector::model_file::ModelFile;
+use anyhow::Context as _;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Model file
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    /// Folder of good images that the model was not fitted on
+    #[arg(long, value_name = "DIR")]
+    images: PathBuf,
+    /// Model file to write [default: the model itself]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Share of good parts that the threshold may flag [default: 0.01, or what the number of images supports]
+    #[arg(long, value_name = "RATE", value_parser = fit::parse_rate)]
+    false_reject_rate: Option<f64>,
+    #[command(flatten)]
+    runtime: RuntimeArguments,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let paths = images::list(&arguments.images)?;
+    let mut detector = Detector::open(&arguments.model, arguments.runtime.options())?;
+    let metadata = detector.metadata();
+    let target = images::target(metadata.input_size, metadata.normalization, metadata.roi);
+    let bar = images::progress(paths.len(), "calibrating");
+    let mut scores = Vec::new();
+    images::for_each_tensor(&paths, target, |path: &Path, tensor| {
+        bar.inc(1);
+        match tensor {
+            Ok(tensor) => scores.push(
+                detector
+                    .inspect(&tensor)
+                    .with_context(|| format!("image {}", path.display()))?,
+            ),
+            Err(error) => bar.suspend(|| eprintln!("vadlite: warning: skipped: {error:#}")),
+        }
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    let calibration = Calibration::new(scores)?;
+    let rate = arguments
+        .false_reject_rate
+        .unwrap_or_else(|| calibration.default_rate());
+    let mut model = ModelFile::read(&arguments.model)?;
+    let before = model.metadata.threshold;
+    let images = calibration.scores().len();
+    model.recalibrate(calibration, rate)?;
+    let out = arguments.out.as_ref().unwrap_or(&arguments.model);
+    model.write(out)?;
+    print_line(&format!(
+        "{}: threshold {:.4} (before: {before:.4}) for a false reject rate of {rate:.4}, from {images} good images",
+        out.display(),
+        model.metadata.threshold
+    ))
+}
