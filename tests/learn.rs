@@ -213,6 +213,12 @@ fn what_cannot_work_is_refused_at_the_start() {
     let error = refusal(&[("model", "")]);
     assert!(error.contains("mode=learn"), "{error}");
     let path = scratch().join("never.vadlite");
+    let rate = [("false-reject-rate", "0.01"), ("learn-frames", "100")];
+    let error = refusal(&[("model", path.to_str().unwrap()), rate[0], rate[1]]);
+    assert!(
+        error.contains("false-reject-rate") && error.contains("at least 105"),
+        "{error}"
+    );
     let error = refusal(&[("model", path.to_str().unwrap()), ("roi", "0,0,2,1")]);
     assert!(error.contains("property roi"), "{error}");
 }

@@ -143,9 +143,10 @@ impl<'a> Fitter<'a> {
         Ok(())
     }
 
-    /// Leaves out images that are not like the others (a hand, a belt in between) and returns how many these were: those whose held-out
+    /// Leaves out images that are not like the others (a hand, another product) and returns how many these were: those whose held-out
     /// score lies further above the upper quartile than three times the distance of the quartiles, in logarithms (the outer fence of
-    /// Tukey 1977; of normally distributed values, 1 in a million). Of more images than are held none is left out.
+    /// Tukey 1977), and above three times the score that a tenth of the images exceed: what is rare but good, as a part that just enters
+    /// the picture, has to stay, or the threshold would be too low. Of more images than are held none is left out.
     ///
     /// # Errors
     /// [`Error::Fit`] as [`Fitter::finish`].
@@ -307,8 +308,10 @@ impl Fitter<'_> {
 fn outer_fence(scores: &[f32]) -> f32 {
     let mut logarithms: Vec<f32> = scores.iter().map(|score| score.max(1e-6).ln()).collect();
     logarithms.sort_by(f32::total_cmp);
-    let quartile = |q: usize| logarithms[(logarithms.len() - 1) * q / 4];
-    (quartile(3) + 3.0 * (quartile(3) - quartile(1))).exp()
+    let quantile = |share: f64| logarithms[((logarithms.len() - 1) as f64 * share) as usize];
+    let (lower, upper) = (quantile(0.25), quantile(0.75));
+    let tukey = upper + 3.0 * (upper - lower);
+    tukey.max(quantile(0.9) + 3.0f32.ln()).exp()
 }
 
 /// `count` of the taps' channels, the same ones every time.

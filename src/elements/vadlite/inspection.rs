@@ -58,8 +58,9 @@ pub struct Inspection {
     threshold: Threshold,
     overlay: overlay::Overlay,
     drift: Option<Drift>,
-    /// When a score was last tested for drift.
-    tested: Option<gst::ClockTime>,
+    /// When a score was last tested for drift, and how long after that the next one is.
+    tested: Option<(gst::ClockTime, gst::ClockTime)>,
+    random: fastrand::Rng,
     /// Regions in frame coordinates, reused.
     pub regions: Vec<Region>,
     pub failing: bool,
@@ -112,6 +113,7 @@ impl Inspection {
                 limit => Some(Drift::new(detector.calibration(), limit.into())),
             },
             tested: None,
+            random: fastrand::Rng::with_seed(0),
             regions: Vec::new(),
             failing: false,
             detector,
@@ -182,17 +184,16 @@ impl Inspection {
         interval: u64,
     ) -> Option<(f64, Option<Direction>)> {
         let drift = self.drift.as_mut()?;
-        let due = match (time, self.tested) {
-            (Some(time), Some(last)) => {
-                // Time that has gone back begins anew.
-                time < last || time - last >= gst::ClockTime::from_nseconds(interval)
-            }
-            _ => true,
-        };
-        if !due {
+        // Time that has gone back begins anew.
+        if let Some((time, (last, wait))) = time.zip(self.tested)
+            && time >= last
+            && time - last < wait
+        {
             return None;
         }
-        self.tested = time;
+        // Half to one and a half times the interval: in step with the parts it would see the same of each.
+        let wait = (interval as f64 * (0.5 + self.random.f64())) as u64;
+        self.tested = time.map(|time| (time, gst::ClockTime::from_nseconds(wait)));
         let alarm = drift.take(score as f32);
         Some((drift.level(), alarm))
     }

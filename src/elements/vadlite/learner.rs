@@ -103,6 +103,15 @@ impl Learner {
             .unwrap_or([0.0, 0.0, 1.0, 1.0]);
         let tiles = settings.parsed_tiles()?.unwrap_or(Tiles::ONE);
         let [height, width] = tiles.whole([SIDE; 2]);
+        let rate = settings.live.false_reject_rate;
+        // Some of the frames may be left out as outliers.
+        let needed = ((1.0 / rate - 1.0) / 0.95).ceil();
+        if rate > 0.0 && needed > f64::from(settings.learn_frames) {
+            return Err(Refusal::Settings(format!(
+                "the property false-reject-rate: a rate of {rate} needs learn-frames of at least {needed}, and they are {}",
+                settings.learn_frames
+            )));
+        }
         let folder = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty())

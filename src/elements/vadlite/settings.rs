@@ -335,7 +335,7 @@ pub fn properties() -> &'static [glib::ParamSpec] {
             glib::ParamSpecEnum::builder_with_default("method", defaults.method).nick("Method").blurb("What mode=learn fits").mutable_ready().build(),
             glib::ParamSpecUInt::builder("learn-frames")
                 .nick("Learn frames")
-                .blurb("Frames of good parts that mode=learn takes. Frames that show what another one did already (at most one in a thousand of 112x112 samples differs by more than 2 % of full scale: an empty or standing belt) do not count, nor those that come faster than they are taken in. Of those taken, frames unlike the others are left out in the end: a held-out score beyond Tukey's outer fence")
+                .blurb("Frames of good parts that mode=learn takes. Frames that show what another one did already (at most one in a thousand of 112x112 samples differs by more than 2 % of full scale: an empty or standing belt) do not count, nor those that come faster than they are taken in. Of those taken, frames unlike the others are left out in the end: a held-out score beyond Tukey's outer fence and three times that of nine tenths of them")
                 .minimum(10)
                 .maximum(100_000)
                 .default_value(defaults.learn_frames)
@@ -389,7 +389,7 @@ pub fn properties() -> &'static [glib::ParamSpec] {
                 .build(),
             glib::ParamSpecUInt64::builder("drift-interval")
                 .nick("Drift interval")
-                .blurb("Time between the frames whose scores are tested for drift, in ns: so long that they show different parts; 0: every inspected frame, where each shows a part of its own")
+                .blurb("Mean time between the frames whose scores are tested for drift, in ns: so long that they show different parts; 0: every inspected frame, where each shows a part of its own")
                 .default_value(live.drift_interval)
                 .mutable_ready()
                 .build(),
