@@ -56,14 +56,6 @@ exists() {
     gst-inspect-1.0 --exists --atleast-version=0.0 "$1"
 }
 
-# use_camera DEVICE: sets `camera`, the words of a pipeline's beginning: a V4L2 camera, or what VADLITE_SOURCE names.
-use_camera() {
-    camera=${VADLITE_SOURCE:-v4l2src device=$1}
-    [ -z "${VADLITE_SOURCE:-}${VADLITE_PRINT:-}" ] || return 0
-    need v4l2src "Install GStreamer's good plugins (gstreamer1.0-plugins-good)."
-    [ -e "$1" ] || die "there is no camera $1. Give another device, e.g. /dev/video2"
-}
-
 # need ELEMENT HINT: ends with a message when GStreamer has no such element.
 need() {
     exists "$1" || die "GStreamer has no element '$1'. $2"
@@ -130,6 +122,23 @@ inspect() {
     } | print_scores >&4; } 3>&1)
     exec 4>&-
     return "$status"
+}
+
+# need_camera DEVICE: ends with a message when V4L2 has no such camera; not where the pipeline is only printed.
+need_camera() {
+    [ -z "${VADLITE_PRINT:-}" ] || return 0
+    need v4l2src "Install GStreamer's good plugins (gstreamer1.0-plugins-good)."
+    [ -e "$1" ] || die "there is no camera $1. Give another device, e.g. /dev/video2"
+}
+
+# inspect_camera DEVICE: inspects what a V4L2 camera sees, or what VADLITE_SOURCE names; frames that wait are replaced by newer ones.
+inspect_camera() {
+    [ -n "${VADLITE_SOURCE:-}" ] || need_camera "$1"
+    set -f
+    # shellcheck disable=SC2086 # a list of words
+    set -- ${VADLITE_SOURCE:-v4l2src device=$1}
+    set +f
+    inspect "$@" ! queue leaky=downstream max-size-buffers=2
 }
 
 # stage_images FOLDER: reads file names from standard input, one a line, and lays the pictures out in FOLDER so that

@@ -16,9 +16,4 @@ arguments 1 3 "$@"
 find_plugin
 model=$(absolute "$1")
 options="mode=learn learn-frames=${2:-300}"
-use_camera "${3:-/dev/video0}"
-set -f
-# shellcheck disable=SC2086 # a list of words
-set -- $camera
-set +f
-inspect "$@" ! queue leaky=downstream max-size-buffers=2
+inspect_camera "${3:-/dev/video0}"

@@ -12,12 +12,7 @@ set -eu
 arguments 2 3 "$@"
 
 use_model "$1"
-use_camera "${3:-/dev/video0}"
 mkdir -p "$2"
 cd "$2"
 after="tee name=flagged flagged. ! queue ! vadliterecord location=. max-bytes=10000000000 flagged. ! queue !"
-set -f
-# shellcheck disable=SC2086 # a list of words
-set -- $camera
-set +f
-inspect "$@" ! queue leaky=downstream max-size-buffers=2
+inspect_camera "${3:-/dev/video0}"

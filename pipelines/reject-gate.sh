@@ -15,9 +15,4 @@ arguments 2 4 "$@"
 
 use_model "$1"
 after="vadlitetrigger output=$2 delay=${3:-500}000000 fail-safe=reject watchdog=2000000000 !"
-use_camera "${4:-/dev/video0}"
-set -f
-# shellcheck disable=SC2086 # a list of words
-set -- $camera
-set +f
-inspect "$@" ! queue leaky=downstream max-size-buffers=2
+inspect_camera "${4:-/dev/video0}"

@@ -22,8 +22,7 @@ if [ -n "${VADLITE_SOURCE:-}" ]; then
     # shellcheck disable=SC2086 # a list of words
     set -- $VADLITE_SOURCE ! capsfilter "caps=$caps"
 else
-    [ -n "${VADLITE_PRINT:-}" ] || need v4l2src "Install GStreamer's good plugins (gstreamer1.0-plugins-good)."
-    [ -n "${VADLITE_PRINT:-}" ] || [ -e "$device" ] || die "there is no camera $device. Give another device, e.g. /dev/video2"
+    need_camera "$device"
     set -- v4l2src "device=$device" ! capsfilter "caps=$caps"
 fi
 inspect "$@" ! queue leaky=downstream max-size-buffers=2

@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod detector;
 pub mod elements;
+mod lock;
 pub mod video;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

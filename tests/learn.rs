@@ -177,6 +177,34 @@ fn stopped_early_the_old_model_stays() {
 }
 
 #[test]
+fn a_model_that_is_set_while_learning_ends_it() {
+    let mut learning = Learning::start("given-up.vadlite", 1000, &[]);
+    learning.push(&good(0));
+    let element = learning.rig.element.clone();
+    element.set_property("model", model().path.to_str().unwrap());
+    let end = Instant::now() + Duration::from_secs(20);
+    while !Seen::of(&learning.push(&good(1))).inspected {
+        assert!(Instant::now() < end, "the model does not take over");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let names: Vec<_> = learning
+        .messages
+        .iter()
+        .map(|m| m.name().to_string())
+        .collect();
+    assert!(
+        names.iter().any(|name| name == "vadlite-model"),
+        "{names:?}"
+    );
+    let done = learning
+        .messages
+        .iter()
+        .any(|m| m.get("phase") == Ok("done"));
+    assert!(!done, "it says that it has learnt");
+    assert!(!learning.path.exists());
+}
+
+#[test]
 fn the_progress_is_drawn_on_the_frame_and_only_there() {
     let mut learning = Learning::start("bar.vadlite", 10, &[]);
     for seed in 0..4 {

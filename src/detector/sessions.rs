@@ -2,8 +2,9 @@
 //! there are, so that weights and working memory are not held for streams that wait for a processor anyway.
 
 use super::device::Device;
+use crate::lock::lock;
 use ort::session::Session;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 
 /// What sessions have to have in common to be shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,13 +40,6 @@ pub struct Sessions {
 
 /// All that are in use by some detector.
 static ALL: Mutex<Vec<Weak<Sessions>>> = Mutex::new(Vec::new());
-
-/// A panic elsewhere does not make these values wrong.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
-}
 
 impl Sessions {
     /// The sessions of this key, one of them made with `make` where one more can run than there are.

@@ -6,18 +6,19 @@
 use super::VadLite;
 use super::inspection::{Inspection, Refusal};
 use super::settings::{Overlay, Settings};
+use super::shown::Shown;
 use super::stream::Picture;
 use crate::detector::backbone::{self, DEFAULT_BACKBONE, Normalization};
 use crate::detector::heads::{Preset, Recipe};
 use crate::detector::tiles::Tiles;
 use crate::detector::{Error, FitOptions, Fitter};
+use crate::lock::lock;
 use crate::video::overlay::{self, MapView};
 use crate::video::preprocess::{Preprocess, Target};
 use gst::prelude::*;
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Name of the structure of the bus message.
@@ -26,21 +27,10 @@ pub const MESSAGE_NAME: &str = "vadlite-learn";
 const SIDE: usize = 224;
 /// Tensors on their way to the backbone.
 const TENSORS: usize = 4;
-/// Samples by which frames are compared, in each direction: means over 2 x 2 pixels of the image tensor, evenly spread. Fine enough
-/// that a texture which moves is seen to, coarse enough that a camera's noise is not.
-const SAMPLES: usize = 112;
-/// Two frames show the same where at most [`DIFFERENT`] samples differ by more than this many 255ths, 2 % of full scale.
-const SAME: u8 = 5;
-/// One sample in a thousand.
-const DIFFERENT: usize = SAMPLES * SAMPLES / 1000;
-/// Frames that the next one is compared with.
-const REMEMBERED: usize = 1000;
 /// How often the bus hears of the progress.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 /// Cells of the progress bar.
 const BAR: usize = 64;
-
-type Thumbnail = [u8; SAMPLES * SAMPLES];
 
 /// What the fitting thread is at, for the streaming thread to show.
 #[derive(Default)]
@@ -51,15 +41,10 @@ struct Work {
     /// When the stage began.
     since: Option<Instant>,
     outliers: usize,
-    /// No model may be written any more: the element has stopped.
-    stopped: bool,
+    /// The model has been handed over.
+    finished: bool,
     /// The thread has given up, and said so.
     failed: bool,
-}
-
-/// A panic elsewhere does not make these values wrong.
-fn lock(work: &Mutex<Work>) -> MutexGuard<'_, Work> {
-    work.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Collects frames until there are enough of them, and shows how far the model is.
@@ -71,14 +56,16 @@ pub struct Learner {
     spare: Receiver<Vec<f32>>,
     /// The one in hand.
     tensor: Option<Vec<f32>>,
-    /// Of the latest frames taken.
-    thumbnails: VecDeque<Box<Thumbnail>>,
+    /// The latest frames taken.
+    shown: Shown,
     taken: usize,
     wanted: usize,
     duplicates: u64,
     /// Frames that came while all tensors were on their way.
     busy: u64,
     work: Arc<Mutex<Work>>,
+    /// Whether the model may be written: no more once the element has stopped. Apart from `work`, which frames wait for.
+    may_write: Arc<Mutex<bool>>,
     started: Instant,
     reported: Option<Instant>,
     overlay: overlay::Overlay,
@@ -130,12 +117,14 @@ impl Learner {
             let _ = give_back.send(vec![0.0; 3 * height * width]);
         }
         let work = Arc::new(Mutex::new(Work::default()));
+        let may_write = Arc::new(Mutex::new(true));
         let thread = Thread {
             element: element.downgrade(),
             settings: settings.clone(),
             roi,
             tiles,
             work: work.clone(),
+            may_write: may_write.clone(),
             made,
         };
         let (started, answer) = mpsc::channel();
@@ -157,12 +146,13 @@ impl Learner {
             tensors: Some(tensors),
             spare,
             tensor: None,
-            thumbnails: VecDeque::new(),
+            shown: Shown::default(),
             taken: 0,
             wanted: settings.learn_frames as usize,
             duplicates: 0,
             busy: 0,
             work,
+            may_write,
             started: Instant::now(),
             reported: None,
             overlay: overlay::Overlay::new(),
@@ -193,15 +183,10 @@ impl Learner {
         };
         let preprocess = self.preprocess.as_mut().ok_or("no caps yet")?;
         picture.to_tensor(buffer, preprocess, tensor)?;
-        let thumbnail = thumbnail(tensor, &self.target);
-        if self.thumbnails.iter().any(|known| same(known, &thumbnail)) {
+        if !self.shown.take(tensor, &self.target) {
             self.duplicates += 1;
             return Ok(());
         }
-        if self.thumbnails.len() == REMEMBERED {
-            self.thumbnails.pop_front();
-        }
-        self.thumbnails.push_back(thumbnail);
         self.taken += 1;
         // Does not wait: every tensor that exists has a place. Fails where the thread has given up.
         let sent = self.tensor.take().map(|tensor| tensors.send(tensor));
@@ -307,6 +292,11 @@ impl Learner {
         self.reported.is_some()
     }
 
+    /// Whether the model is learnt and handed over.
+    pub fn finished(&self) -> bool {
+        lock(&self.work).finished
+    }
+
     /// Whether the fitting thread has given up; it has said why.
     pub fn failed(&self) -> bool {
         lock(&self.work).failed
@@ -316,32 +306,8 @@ impl Learner {
 impl Drop for Learner {
     fn drop(&mut self) {
         // Waits for a write that has begun; none begins afterwards.
-        lock(&self.work).stopped = true;
+        *lock(&self.may_write) = false;
     }
-}
-
-/// The samples of an image tensor, means over its channels as well, in 255ths of full scale.
-fn thumbnail(tensor: &[f32], target: &Target) -> Box<Thumbnail> {
-    let (height, width) = target.size;
-    let mut samples = Box::new([0; SAMPLES * SAMPLES]);
-    for (y, row) in samples.chunks_exact_mut(SAMPLES).enumerate() {
-        for (x, sample) in row.iter_mut().enumerate() {
-            let first = y * height / SAMPLES * width + x * width / SAMPLES;
-            let mut sum = 0.0;
-            for (channel, plane) in tensor.chunks_exact(height * width).enumerate() {
-                let pixels = [0, 1, width, width + 1];
-                let pixels: f32 = pixels.iter().map(|at| plane[first + at]).sum();
-                sum += pixels / 4.0 * target.std[channel] + target.mean[channel];
-            }
-            *sample = (sum / 3.0 * 255.0) as u8;
-        }
-    }
-    samples
-}
-
-fn same(a: &Thumbnail, b: &Thumbnail) -> bool {
-    let different = a.iter().zip(b).filter(|(a, b)| a.abs_diff(**b) > SAME);
-    different.take(DIFFERENT + 1).count() <= DIFFERENT
 }
 
 /// The thread that fits.
@@ -351,6 +317,7 @@ struct Thread {
     roi: [f32; 4],
     tiles: Tiles,
     work: Arc<Mutex<Work>>,
+    may_write: Arc<Mutex<bool>>,
     made: Sender<Box<Inspection>>,
 }
 
@@ -375,7 +342,10 @@ impl Thread {
         }
         match self.learn(fitter, tensors, give_back) {
             // Refused where the element has stopped meanwhile.
-            Ok(Some(inspection)) => drop(self.made.send(Box::new(inspection))),
+            Ok(Some(inspection)) => {
+                lock(&self.work).finished = true;
+                let _ = self.made.send(Box::new(inspection));
+            }
             Ok(None) => {}
             Err(reason) => {
                 lock(&self.work).failed = true;
@@ -446,12 +416,13 @@ impl Thread {
             .settings
             .needed_model()
             .map_err(|error| error.to_string())?;
-        let work = lock(&self.work);
-        if work.stopped {
-            return Ok(None);
+        {
+            let may_write = lock(&self.may_write);
+            if !*may_write {
+                return Ok(None);
+            }
+            model.write(path).map_err(|error| error.to_string())?;
         }
-        model.write(path).map_err(|error| error.to_string())?;
-        drop(work);
         let inspection = Inspection::new(&self.settings).map_err(|error| error.to_string())?;
         Ok(Some(inspection))
     }

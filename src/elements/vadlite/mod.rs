@@ -3,11 +3,13 @@
 use gst::prelude::*;
 
 mod export;
+mod frames;
 mod imp;
 mod inspection;
 mod learner;
 mod loader;
 mod settings;
+mod shown;
 mod stats;
 mod stream;
 

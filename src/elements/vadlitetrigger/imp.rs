@@ -6,11 +6,12 @@ use super::pulse::Pulse;
 use super::schedule::Schedule;
 use super::settings::{self, FailSafe, Live, Settings};
 use super::stats::Stats;
+use crate::lock::lock;
 use crate::video::meta::META_NAME;
 use gst::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -31,13 +32,6 @@ struct Running {
     outputs: Vec<Output>,
     /// A frame without a result has been warned of.
     warned: bool,
-}
-
-/// A panic elsewhere does not make these values wrong.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[glib::object_subclass]

@@ -1,9 +1,10 @@
 //! What is fired at the gate, and the bounded way of it to an output.
 
 use super::parts::{Part, Reason};
+use crate::lock::lock;
 use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -47,16 +48,9 @@ impl Queue {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Pulse>> {
-        // A panic elsewhere does not make these values wrong.
-        self.pulses
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
     /// Adds a pulse; returns the one that had to go for it.
     pub fn push(&self, pulse: Pulse) -> Option<Pulse> {
-        let mut pulses = self.lock();
+        let mut pulses = lock(&self.pulses);
         let dropped = (pulses.len() >= self.limit)
             .then(|| pulses.pop_front())
             .flatten();
@@ -68,12 +62,12 @@ impl Queue {
 
     /// The oldest pulse, which stays in.
     pub fn first(&self) -> Option<Pulse> {
-        self.lock().front().copied()
+        lock(&self.pulses).front().copied()
     }
 
     /// Takes out the oldest pulse if it is still that of this part.
     pub fn remove(&self, part: u64) {
-        let mut pulses = self.lock();
+        let mut pulses = lock(&self.pulses);
         if pulses
             .front()
             .is_some_and(|pulse| pulse.part.number == part)
@@ -83,7 +77,7 @@ impl Queue {
     }
 
     pub fn take(&self) -> Option<Pulse> {
-        self.lock().pop_front()
+        lock(&self.pulses).pop_front()
     }
 
     /// Waits for a pulse or the end.

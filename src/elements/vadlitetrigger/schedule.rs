@@ -3,9 +3,10 @@
 use super::imp::VadLiteTrigger;
 use super::parts::{Frame, Parts, Reason};
 use super::settings::{FailSafe, Live};
+use crate::lock::lock;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,16 +29,9 @@ struct State {
 }
 
 impl Schedule {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere does not make these values wrong.
-        self.state
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
     /// Takes a frame in at the running time `now`.
     pub fn frame(&self, frame: Frame, inspected: bool, live: &Live, now: Option<u64>) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if inspected {
             state.alarmed = false;
             state.inspected = now;
@@ -55,7 +49,7 @@ impl Schedule {
 
     /// Time goes on, or stands still.
     pub fn set_playing(&self, playing: bool) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.playing = playing;
         // What was before a pause does not count.
         state.inspected = None;
@@ -64,7 +58,7 @@ impl Schedule {
 
     /// Forgets the parts on their way.
     pub fn clear(&self) {
-        self.lock().parts.clear();
+        lock(&self.state).parts.clear();
         self.changed.notify_all();
     }
 
@@ -75,7 +69,7 @@ impl Schedule {
 
     /// Waits until all parts on their way have been at the gate, as long as time goes on.
     pub fn drain(&self) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         while state.playing && !state.stopping && state.parts.next_due().is_some() {
             state = self
                 .changed
@@ -86,7 +80,7 @@ impl Schedule {
 
     /// Ends the thread, and whoever waits in [`Schedule::drain`].
     pub fn stop(&self) {
-        self.lock().stopping = true;
+        lock(&self.state).stopping = true;
         self.changed.notify_all();
     }
 
@@ -105,7 +99,7 @@ impl Schedule {
     }
 
     fn run(&self, element: &glib::WeakRef<super::VadLiteTrigger>) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         while !state.stopping {
             let Some(element) = element.upgrade() else {
                 return;
@@ -122,7 +116,7 @@ impl Schedule {
                     // Outputs and bus handlers run without the lock.
                     drop(state);
                     imp.fire(part, now, &live);
-                    state = self.lock();
+                    state = lock(&self.state);
                     continue;
                 }
                 let alarm = match live.watchdog {
@@ -141,7 +135,7 @@ impl Schedule {
                     if first {
                         drop(state);
                         imp.warn_of_silence(&live);
-                        state = self.lock();
+                        state = lock(&self.state);
                     }
                     continue;
                 }

@@ -64,9 +64,14 @@ impl Address {
 pub async fn run(address: &Address, line: &Request, queue: &Queue, report: &Report) {
     let name = format!("gpio://{}/{}", address.chip, address.line);
     report(&name, Event::Connected);
-    let set = |value| {
-        if let Err(error) = line.set_value(address.line, value) {
-            report(&name, Event::Disconnected(error.to_string()));
+    let mut lost = false;
+    let mut set = |value| {
+        let result = line.set_value(address.line, value);
+        let before = std::mem::replace(&mut lost, result.is_err());
+        match result {
+            Err(error) if !before => report(&name, Event::Disconnected(error.to_string())),
+            Ok(_) if before => report(&name, Event::Connected),
+            _ => {}
         }
     };
     let mut off_at: Option<Instant> = None;

@@ -187,7 +187,11 @@ pub async fn run(address: &Address, options: MqttOptions, queue: &Queue, report:
                 if !std::mem::replace(&mut lost, true) {
                     report(&name, Event::Disconnected(error.to_string()));
                 }
-                let _ = timeout(wait, wait_for_end(queue)).await;
+                if queue.is_closed() {
+                    tokio::time::sleep(BACKOFF.0).await;
+                } else {
+                    let _ = timeout(wait, wait_for_end(queue)).await;
+                }
                 wait = (2 * wait).min(BACKOFF.1);
             }
         }
