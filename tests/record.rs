@@ -205,6 +205,7 @@ fn each_incident_is_one_file_with_its_run_up() {
                 seen.abs_diff(end) < FRAME + 2_000_000,
                 "{encoder}: to {seen}, not {end}"
             );
+            assert_eq!(json["frames"], times.len());
             // No frame is missing in between.
             let count = (seen - start).div_ceil(FRAME) + 1;
             assert!(
@@ -252,6 +253,40 @@ fn the_oldest_incidents_go_first() {
         .map(|video| json(video)["worst_frame"].clone())
         .collect();
     assert_eq!(left, [250, 350]);
+}
+
+#[test]
+fn an_incident_that_goes_on_continues_in_another_file() {
+    let folder = folder("long");
+    let all: Vec<u64> = (30..270).collect();
+    let properties = format!(
+        "location={} pre-roll=500000000 post-roll=500000000 max-duration=3000000000",
+        folder.display()
+    );
+    let (stats, _, warnings) = record(&source(300), &properties, &all);
+    assert_eq!(warnings, Vec::<String>::new());
+    let files = videos(&folder);
+    assert!(files.len() >= 2, "{files:?}");
+    assert_eq!(stats.get::<u64>("incidents").unwrap(), files.len() as u64);
+    let mut frames = 0;
+    let mut listed = Vec::new();
+    for file in &files {
+        let count = play(file).len();
+        // Up to a second more until the next key frame.
+        assert!(count <= 4 * 30, "{count} frames in {}", file.display());
+        frames += count;
+        let report = json(file);
+        let flagged = report["flagged"].as_array().unwrap();
+        listed.extend(flagged.iter().map(|known| known["frame"].as_u64().unwrap()));
+        let start = report["start"].as_u64().unwrap();
+        let times = flagged.iter().map(|known| known["time"].as_u64().unwrap());
+        for time in times {
+            assert!((start..start + count as u64 * FRAME + FRAME).contains(&time));
+        }
+    }
+    // Each frame once, from the run-up to the time after.
+    assert!((15 + 240 + 15..=300).contains(&frames), "{frames}");
+    assert_eq!(listed, all);
 }
 
 #[test]

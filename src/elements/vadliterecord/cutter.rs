@@ -27,26 +27,51 @@ impl<T: PartialEq> PartialEq for Unit<T> {
 }
 
 /// Keeps `pre` nanoseconds from a key frame on, and cuts incidents out of the stream: from `pre` before the first flagged frame (and the
-/// key frame before that) to `post` after the last. Incidents that would overlap are one.
+/// key frame before that) to `post` after the last. Incidents that would overlap are one; of one that goes on and on, another file begins
+/// with the first key frame after `longest`, so that limits on what is kept can hold.
 #[derive(Debug)]
 pub struct Cutter<T> {
     pre: u64,
     post: u64,
+    longest: u64,
     ring: VecDeque<Unit<T>>,
     /// How many of the ring's first units the open file has.
     written: usize,
     /// Until when the open file goes.
     end: Option<u64>,
+    /// Time of the open file's first unit.
+    begin: Option<u64>,
 }
 
 impl<T: Clone> Cutter<T> {
-    pub fn new(pre: u64, post: u64) -> Self {
+    pub fn new(pre: u64, post: u64, longest: u64) -> Self {
         Self {
             pre,
             post,
+            longest,
             ring: VecDeque::new(),
             written: 0,
             end: None,
+            begin: None,
+        }
+    }
+
+    /// Takes in the time of the frame to come and whether it is a key frame, before anything else of it.
+    pub fn split(&mut self, time: u64, key: bool, steps: &mut Vec<Step<T>>) {
+        let long = self
+            .begin
+            .is_some_and(|begin| time.saturating_sub(begin) >= self.longest);
+        let Some(end) = self.end.filter(|_| long && key) else {
+            return;
+        };
+        // An incident to come may begin here, with what the two files have between them.
+        self.end = Some(end.max(time));
+        self.write(steps);
+        self.close(steps);
+        self.ring.clear();
+        if time <= end {
+            steps.push(Step::Open);
+            self.end = Some(end);
         }
     }
 
@@ -93,7 +118,7 @@ impl<T: Clone> Cutter<T> {
     }
 
     fn close(&mut self, steps: &mut Vec<Step<T>>) {
-        self.end = None;
+        (self.end, self.begin) = (None, None);
         self.written = 0;
         steps.push(Step::Close);
     }
@@ -119,6 +144,7 @@ impl<T: Clone> Cutter<T> {
         while let Some(unit) = self.ring.get(self.written).filter(|unit| unit.time <= end) {
             // A file that begins with anything but a key frame shows nothing until the next one.
             if self.written > 0 || unit.key {
+                self.begin = self.begin.or(Some(unit.time));
                 steps.push(Step::Write(unit.clone()));
                 self.written += 1;
             } else {
@@ -159,11 +185,13 @@ mod tests {
         /// no frame is in two; a file begins with a key frame no later than `pre` before its first flagged frame, or at the stream's
         /// start, no more than a group and `pre` before it; it has every frame from there to `post` after its last.
         #[test]
-        fn files_hold_what_they_promise(flagged in prop::collection::vec(prop::bool::weighted(0.06), 1..200), group in 1usize..30, pre in 0u64..20, post in 0u64..20) {
-            let mut cutter = Cutter::new(10 * pre, 10 * post);
+        fn files_hold_what_they_promise(flagged in prop::collection::vec(prop::bool::weighted(0.06), 1..200), group in 1usize..30, pre in 0u64..20, post in 0u64..20, longest in 1u64..80) {
+            let mut cutter = Cutter::new(10 * pre, 10 * post, 10 * longest);
             let mut steps = Vec::new();
             let unit = |frame: usize| Unit { time: 10 * frame as u64, key: frame.is_multiple_of(group), data: () };
             for (frame, flagged) in flagged.iter().enumerate() {
+                let Unit { time, key, .. } = unit(frame);
+                cutter.split(time, key, &mut steps);
                 if *flagged {
                     cutter.flag(10 * frame as u64, &mut steps);
                 }
@@ -174,9 +202,21 @@ mod tests {
             let files = files(&steps);
             let times: Vec<u64> = files.iter().flatten().map(|(time, _)| *time).collect();
             prop_assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
-            let mut seen = 0;
             for file in &files {
                 prop_assert!(file[0].1);
+                // The run-up is there, however short a file may be.
+                prop_assert!(file.len() as u64 <= longest.max(pre + group as u64) + group as u64);
+            }
+            let mut seen = 0;
+            // What follows on another file without a gap is more of the same incident.
+            let mut incidents: Vec<Vec<(u64, bool)>> = Vec::new();
+            for file in files {
+                match incidents.last_mut() {
+                    Some(last) if last.last().is_some_and(|unit| unit.0 + 10 == file[0].0) => last.extend(file),
+                    _ => incidents.push(file),
+                }
+            }
+            for file in &incidents {
                 prop_assert!(file.windows(2).all(|pair| pair[1].0 == pair[0].0 + 10), "{file:?}");
                 let inside: Vec<u64> = file.iter().map(|(time, _)| *time).filter(|time| flagged[*time as usize / 10]).collect();
                 seen += inside.len();

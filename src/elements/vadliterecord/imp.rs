@@ -1,30 +1,24 @@
 //! The behaviour of the element: an encoder that runs all the time, and the way of its frames and of results to the recorder.
 
+use super::encoder::{Encoder, QUEUE};
 use super::picture::{Frame, Map};
 use super::recorder::{Flagged, Known, Message, Recorder, Region};
 use super::settings::{self, Settings};
+use crate::lock::lock;
 use crate::video::meta::META_NAME;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use std::sync::mpsc::{SyncSender, TrySendError, channel, sync_channel};
-use std::sync::{LazyLock, Mutex, MutexGuard};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Encoders by preference: in hardware, then the faster ones.
-const ENCODERS: [&str; 5] = [
-    "nvv4l2h264enc",
-    "v4l2h264enc",
-    "x264enc",
-    "openh264enc",
-    "jpegenc",
-];
 /// Time between key frames, which is how much longer than asked for a recording may be.
 const KEY_EVERY: gst::ClockTime = gst::ClockTime::from_seconds(1);
+/// Raw frames that the recorder may hold: those on their way through the encoder. More of them would take the camera's buffers.
+const HELD: usize = 40;
 /// Longest wait for the last incident at the end of a stream.
 const FINISH: Duration = Duration::from_secs(10);
-/// Name of the queue before the encoder.
-const QUEUE: &str = "vadliterecord-queue";
 /// Messages that may wait for the recorder: the frames that a slow disk may be behind.
 const WAITING: usize = 1000;
 
@@ -33,6 +27,8 @@ pub struct VadLiteRecord {
     settings: Mutex<Settings>,
     stats: Mutex<Stats>,
     running: Mutex<Option<Running>>,
+    /// Cloned into each raw frame that the recorder holds.
+    held: Arc<()>,
 }
 
 struct Running {
@@ -52,13 +48,6 @@ struct Stats {
     failed: u64,
     removed: u64,
     dropped: u64,
-}
-
-/// A panic elsewhere does not make these values wrong.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[glib::object_subclass]
@@ -222,30 +211,13 @@ impl VadLiteRecord {
         self.obj().static_pad("sink")?.downcast().ok()
     }
 
-    /// Builds `queue ! videoconvert ! ENCODER ! parser ! appsink`.
+    /// Puts the encoder's elements into the bin and listens to them.
     fn build(&self, settings: &Settings) -> Result<(), String> {
-        let make = |name: &str| {
-            let element = gst::ElementFactory::make(name).build();
-            element.map_err(|_| format!("GStreamer has no element {name}"))
-        };
-        let encoder = match settings.encoder.as_str() {
-            "" => ENCODERS
-                .iter()
-                .find(|name| gst::ElementFactory::find(name).is_some())
-                .copied()
-                .ok_or_else(|| {
-                    format!(
-                        "GStreamer has none of the encoders {}; install its good plugins",
-                        ENCODERS.join(", ")
-                    )
-                })?,
-            name => name,
-        };
-        let queue = make("queue")?;
-        queue.set_property("name", QUEUE);
-        queue.set_property("max-size-buffers", 30u32);
-        queue.set_property("max-size-bytes", 0u32);
-        queue.set_property("max-size-time", 0u64);
+        let Encoder {
+            elements,
+            queue,
+            sink,
+        } = Encoder::new(&settings.encoder)?;
         let weak = self.obj().downgrade();
         queue.connect("overrun", false, move |_| {
             if let Some(element) = weak.upgrade() {
@@ -257,31 +229,6 @@ impl VadLiteRecord {
             }
             None
         });
-        let convert = make("videoconvert")?;
-        let encoder = make(encoder).map_err(|error| {
-            format!("the property encoder: {error}; leave it out, or install it")
-        })?;
-        tune(&encoder);
-        let sink = gst_app::AppSink::builder().sync(false).build();
-        sink.set_property("async", false);
-        let h264 = encoder.static_pad("src").is_some_and(|pad| {
-            let caps = pad.pad_template_caps();
-            caps.iter()
-                .any(|structure| structure.name() == "video/x-h264")
-        });
-        let mut chain = vec![queue.clone(), convert, encoder];
-        if h264 {
-            chain.push(make("h264parse").map_err(|error| {
-                format!(
-                    "{error}, which Matroska needs; install its bad plugins, or set encoder=jpegenc"
-                )
-            })?);
-            let caps = gst::Caps::builder("video/x-h264")
-                .field("stream-format", "avc")
-                .field("alignment", "au");
-            sink.set_caps(Some(&caps.build()));
-        }
-        chain.push(sink.clone().upcast());
         let weak = self.obj().downgrade();
         let mut next_key = None;
         let at_end = weak.clone();
@@ -311,8 +258,8 @@ impl VadLiteRecord {
         );
         let element = self.obj();
         let link = || {
-            element.add_many(&chain)?;
-            gst::Element::link_many(&chain)
+            element.add_many(&elements)?;
+            gst::Element::link_many(&elements)
         };
         link().map_err(|error: glib::BoolError| error.to_string())?;
         let target = queue.static_pad("sink");
@@ -435,13 +382,14 @@ impl VadLiteRecord {
                 model: structure.get("model").unwrap_or_default(),
                 regions: regions.collect(),
             },
-            frame: Frame {
+            frame: (Arc::strong_count(&self.held) <= HELD).then(|| Frame {
                 buffer: buffer.clone(),
                 info,
                 threshold,
                 drawn: structure.get("drawn").unwrap_or(false),
                 map,
-            },
+                _held: self.held.clone(),
+            }),
         };
         self.send(Message::Flagged(Box::new(flagged)));
     }
@@ -468,27 +416,6 @@ impl VadLiteRecord {
                 gst::ResourceError::Write,
                 ("an incident cannot be recorded, and the pipeline goes on: {reason}")
             );
-        }
-    }
-}
-
-/// Frames come out in their order and soon: for a recording of incidents speed counts more than size.
-fn tune(encoder: &gst::Element) {
-    let name = encoder.factory().map(|factory| factory.name().to_string());
-    let properties: &[(&str, &str)] = match name.as_deref() {
-        Some("x264enc") => &[
-            ("tune", "zerolatency"),
-            ("speed-preset", "ultrafast"),
-            ("bframes", "0"),
-            ("pass", "quant"),
-            ("quantizer", "23"),
-        ],
-        Some("openh264enc") => &[("complexity", "low")],
-        _ => &[],
-    };
-    for (name, value) in properties {
-        if encoder.find_property(name).is_some() {
-            encoder.set_property_from_str(name, value);
         }
     }
 }

@@ -3,6 +3,7 @@
 use gst::prelude::*;
 
 mod cutter;
+mod encoder;
 mod imp;
 mod picture;
 mod recorder;

@@ -5,6 +5,7 @@ use crate::video::overlay::{MapView, Overlay};
 use anyhow::Context as _;
 use image::RgbImage;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A frame as it came, kept without copying it.
 pub struct Frame {
@@ -14,6 +15,8 @@ pub struct Frame {
     /// The map is on it already.
     pub drawn: bool,
     pub map: Option<Map>,
+    /// Counts the frames that are held.
+    pub _held: Arc<()>,
 }
 
 /// The anomaly map as the meta holds it: little-endian floats, row-major.

@@ -33,7 +33,8 @@ pub struct Flagged {
     pub time: u64,
     pub score: f64,
     pub known: Known,
-    pub frame: Frame,
+    /// None where the recorder is so far behind that more frames may not be held.
+    pub frame: Option<Frame>,
 }
 
 /// A flagged frame as the JSON has it.
@@ -81,6 +82,8 @@ struct Incident {
     writer: Option<Writer>,
     /// Running time of the file's first frame.
     start: Option<u64>,
+    /// In the file, once it is complete.
+    frames: u64,
     flagged: Vec<Known>,
     worst: Option<Box<Flagged>>,
 }
@@ -107,7 +110,14 @@ impl Recorder {
     pub fn new(element: glib::WeakRef<VadLiteRecord>, settings: Settings) -> Self {
         Self {
             element,
-            cutter: Cutter::new(settings.pre_roll, settings.post_roll),
+            cutter: Cutter::new(
+                settings.pre_roll,
+                settings.post_roll,
+                match settings.max_duration {
+                    0 => u64::MAX,
+                    longest => longest,
+                },
+            ),
             settings,
             caps: None,
             incident: None,
@@ -123,7 +133,10 @@ impl Recorder {
             match message {
                 Message::Flagged(flagged) => self.ahead.push_back(flagged),
                 Message::Encoded(sample) => self.encoded(&sample),
-                Message::Cut => self.cut(),
+                Message::Cut => {
+                    self.cut();
+                    self.ahead.clear();
+                }
                 Message::End(done) => {
                     self.cut();
                     // Nobody waits any more where it took too long.
@@ -171,6 +184,8 @@ impl Recorder {
         }
         self.caps = Some(caps);
         self.last = time;
+        let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        self.cutter.split(time, key, &mut self.steps);
         while self.ahead.front().is_some_and(|next| next.time <= time) {
             if let Some(flagged) = self.ahead.pop_front() {
                 self.flag(flagged);
@@ -178,7 +193,7 @@ impl Recorder {
         }
         let unit = Unit {
             time,
-            key: !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
+            key,
             data: buffer,
         };
         self.cutter.add(unit, &mut self.steps);
@@ -241,9 +256,14 @@ impl Recorder {
         let (frames, bytes) = (writer.frames, writer.bytes);
         writer.finish()?;
         let folder = &self.settings.location;
-        if let Some(worst) = &incident.worst {
+        incident.frames = frames;
+        if let Some(frame) = incident
+            .worst
+            .as_ref()
+            .and_then(|worst| worst.frame.as_ref())
+        {
             let path = incident.path(folder, "png");
-            let written = worst.frame.write(&path);
+            let written = frame.write(&path);
             written.map_err(|error| format!("{}: {error:#}", path.display()))?;
         }
         incident.report(folder, true)?;
@@ -288,6 +308,7 @@ impl Incident {
             begun,
             writer: None,
             start: None,
+            frames: 0,
             flagged: Vec::new(),
             worst: None,
         }
@@ -310,7 +331,7 @@ impl Incident {
             complete,
             begun: humantime::format_rfc3339_millis(self.begun).to_string(),
             start: self.start.unwrap_or_default(),
-            frames: self.writer.as_ref().map_or(0, |writer| writer.frames),
+            frames: self.frames,
             model: worst.map_or("", |worst| &worst.model),
             worst_frame: worst.map(|worst| worst.frame),
             score: self.score(),

@@ -10,6 +10,7 @@ pub struct Settings {
     /// Nanoseconds.
     pub pre_roll: u64,
     pub post_roll: u64,
+    pub max_duration: u64,
     pub max_bytes: u64,
     pub max_files: u64,
     /// Name of an encoder element; empty: the first found.
@@ -22,6 +23,7 @@ impl Default for Settings {
             location: PathBuf::from("."),
             pre_roll: 2_000_000_000,
             post_roll: 2_000_000_000,
+            max_duration: 300_000_000_000,
             max_bytes: 0,
             max_files: 0,
             encoder: String::new(),
@@ -37,6 +39,7 @@ impl Settings {
             "location" => self.location = text().unwrap_or_else(|| ".".into()).into(),
             "pre-roll" => self.pre_roll = number(),
             "post-roll" => self.post_roll = number(),
+            "max-duration" => self.max_duration = number(),
             "max-bytes" => self.max_bytes = number(),
             "max-files" => self.max_files = number(),
             "encoder" => self.encoder = text().unwrap_or_default(),
@@ -49,6 +52,7 @@ impl Settings {
             "location" => self.location.to_string_lossy().to_value(),
             "pre-roll" => self.pre_roll.to_value(),
             "post-roll" => self.post_roll.to_value(),
+            "max-duration" => self.max_duration.to_value(),
             "max-bytes" => self.max_bytes.to_value(),
             "max-files" => self.max_files.to_value(),
             "encoder" => self.encoder.to_value(),
@@ -78,6 +82,7 @@ pub fn properties() -> &'static [glib::ParamSpec] {
                 .build(),
             number("pre-roll", "Pre-roll", defaults.pre_roll, "Time recorded before the first flagged frame, in ns; up to a second more, so that the file begins with a key frame"),
             number("post-roll", "Post-roll", defaults.post_roll, "Time recorded after the last flagged frame, in ns. Flagged frames whose recordings would overlap are one incident"),
+            number("max-duration", "Longest recording", defaults.max_duration, "Time after which an incident that goes on continues in another file, in ns; with the next key frame, so that nothing is lost between them. Limits on what is kept hold for each file. 0: no limit"),
             number("max-bytes", "Largest size", 0, "Bytes that all incidents in the folder may take, those of former runs as well; the oldest are removed first. 0: no limit"),
             number("max-files", "Most incidents", 0, "Incidents that the folder may hold; the oldest are removed first. 0: no limit"),
             glib::ParamSpecString::builder("encoder")
