@@ -4,6 +4,8 @@
 //! [`video::overlay`] and [`video::meta`] bring these back onto the frame. [`elements`] joins them to GStreamer, [`cli`] to files.
 //! The detector knows no GStreamer type; fitting and inspecting share every step.
 
+mod address;
+mod broker;
 pub mod cli;
 pub mod detector;
 pub mod elements;

@@ -76,47 +76,6 @@ fn the_test_for_drift_takes_one_score_an_interval() {
 }
 
 #[test]
-fn statistics_are_written_for_prometheus() {
-    let path = scratch().join("line1.prom");
-    let mut rig = Rig::new(&[
-        ("stats-file", path.to_str().unwrap()),
-        ("name", "line \"1\""),
-    ]);
-    for seed in 0..3 {
-        rig.inspect(&good(seed), F::Rgb);
-    }
-    drop(rig);
-    // The last state is written when the element stops, by a thread of its own.
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    let text = loop {
-        let text = std::fs::read_to_string(&path).unwrap();
-        if text.contains("} 3") || std::time::Instant::now() > end {
-            break text;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    };
-    let line =
-        r#"vadlite_inspected_total{element="line \"1\"",model="part.vadlite",device="cpu"} 3"#;
-    assert!(text.lines().any(|has| has == line), "{text}");
-    // Each sample has its type, and nothing else is in the file.
-    let lines: Vec<&str> = text.lines().collect();
-    for lines in lines.chunks(3) {
-        let name = lines[2].split('{').next().unwrap();
-        assert!(
-            lines[0].starts_with(&format!("# HELP {name} ")),
-            "{lines:?}"
-        );
-        let kind = if name.ends_with("_total") {
-            "counter"
-        } else {
-            "gauge"
-        };
-        assert_eq!(lines[1], format!("# TYPE {name} {kind}"));
-        lines[2].rsplit_once(' ').unwrap().1.parse::<f64>().unwrap();
-    }
-}
-
-#[test]
 fn calibrate_sets_the_threshold_on_the_images_of_today() {
     let folder = scratch().join("today");
     std::fs::create_dir_all(&folder).unwrap();

@@ -2,29 +2,18 @@
 
 mod common;
 
-use common::program::score;
+use common::program::{plugins, score};
 use common::{Part, model, scratch};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 /// Runs the Python example on a source. Needs python3-gi and gir1.2-gstreamer-1.0, which `setup` installs.
 fn read_meta(model: &Path, source: &str) -> Output {
-    static PLUGINS: OnceLock<PathBuf> = OnceLock::new();
-    let plugins = PLUGINS.get_or_init(|| {
-        let folder = scratch().join("plugins");
-        std::fs::create_dir(&folder).unwrap();
-        // Cargo builds the plugin for the tests too, beside them.
-        let exe = std::env::current_exe().unwrap();
-        let built = exe.with_file_name("libgstvadlite.so");
-        std::os::unix::fs::symlink(built, folder.join("libgstvadlite.so")).unwrap();
-        folder
-    });
     Command::new("/usr/bin/python3")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples/read_meta.py"))
         .arg(model)
         .arg(source)
-        .env("GST_PLUGIN_PATH", plugins)
+        .env("GST_PLUGIN_PATH", plugins())
         .env("GST_REGISTRY", scratch().join("registry.bin"))
         .output()
         .unwrap()

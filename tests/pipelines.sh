@@ -116,6 +116,12 @@ grep -q 'f.png .* skipped' err.log || fail "image-folder.sh does not name the da
 VADLITE_SINK='' run "image-folder.sh with a folder to write" image-folder.sh part.vadlite mixed "out folder"
 [ "$(find "out folder" -name '*.png' | wc -l)" -eq "$files" ] || fail "out folder has not $files pictures"
 
+VADLITE_SOURCE="$(source_of "$part")" run "inspect.sh, a camera" inspect.sh part.vadlite
+run "inspect.sh, a video" inspect.sh part.vadlite "a video.webm"
+[ "$frames" -eq 20 ] || fail "inspect.sh reported $frames of 20 frames"
+run "inspect.sh, a folder" inspect.sh part.vadlite mixed
+[ "$frames" -eq "$files" ] || fail "inspect.sh reported $frames of $files pictures: $(cat out.log)"
+
 # --- learning, the gate, the recording ------------------------------------------------------------------------------
 
 # A ball that sweeps over the picture, as parts pass on a belt.

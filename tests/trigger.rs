@@ -2,15 +2,14 @@
 
 mod common;
 
+use common::broker::{Broker, free_port};
 use common::element::{init, start_error};
 use common::line::{Line, Shown};
 use common::plc::Plc;
-use common::scratch;
 use gst::prelude::*;
-use rumqttc::{Client, Event, Incoming, MqttOptions, QoS};
 use std::io::Write as _;
-use std::process::{Child, Command};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::Command;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 const MS: u64 = 1_000_000;
@@ -197,86 +196,6 @@ fn a_plc_that_is_away_misses_pulses_that_are_counted_and_is_found_again() {
     assert_eq!(edges, [false, true, false]);
 }
 
-/// Mosquitto on a port of its own; ends with the test.
-struct Broker {
-    child: Child,
-    port: u16,
-}
-
-impl Broker {
-    fn start(port: u16) -> Self {
-        let path = scratch().join(format!("mosquitto-{port}.conf"));
-        let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n");
-        std::fs::write(&path, text).unwrap();
-        let program = if std::path::Path::new("/usr/sbin/mosquitto").exists() {
-            "/usr/sbin/mosquitto"
-        } else {
-            "mosquitto"
-        };
-        let child = Command::new(program)
-            .arg("-c")
-            .arg(&path)
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .expect("mosquitto is needed: ./setup --tests installs it");
-        let end = Instant::now() + Duration::from_secs(10);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < end, "mosquitto does not start");
-            sleep(20);
-        }
-        Self { child, port }
-    }
-
-    /// Ends it as a power cut does.
-    fn kill(mut self) -> u16 {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.port
-    }
-
-    /// All that is published on `line/#`, as topic and text.
-    fn listen(&self) -> Receiver<(String, String)> {
-        let mut options = MqttOptions::new(
-            format!("test-{:x}", fastrand::u64(..)),
-            "127.0.0.1",
-            self.port,
-        );
-        options.set_keep_alive(Duration::from_secs(5));
-        let (client, mut connection) = Client::new(options, 10);
-        client.subscribe("line/#", QoS::AtLeastOnce).unwrap();
-        let (sender, receiver) = channel();
-        let (ready, subscribed) = channel();
-        std::thread::spawn(move || {
-            for event in connection.iter() {
-                match event {
-                    Ok(Event::Incoming(Incoming::SubAck(_))) => drop(ready.send(())),
-                    Ok(Event::Incoming(Incoming::Publish(message))) => {
-                        assert_eq!(message.qos, QoS::AtLeastOnce);
-                        let text = String::from_utf8(message.payload.to_vec()).unwrap();
-                        let _ = sender.send((message.topic, text));
-                    }
-                    Ok(_) => {}
-                    Err(_) => return drop(client),
-                }
-            }
-        });
-        subscribed.recv_timeout(Duration::from_secs(5)).unwrap();
-        receiver
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 /// Makes what listens on the port `to` reachable on another one.
 fn forward(port: u16, to: u16) {
     use std::net::{Shutdown, TcpListener, TcpStream};
@@ -316,10 +235,10 @@ fn parts(messages: &Receiver<(String, String)>, count: usize) -> Vec<serde_json:
 #[test]
 fn a_broker_hears_of_parts_and_of_the_element() {
     let broker = Broker::start(free_port());
-    let messages = broker.listen();
+    let messages = broker.listen("line/#");
     let mut line = Line::start(&format!(
         "vadlitetrigger output=mqtt://127.0.0.1:{}/line/1",
-        broker.port
+        broker.port()
     ));
     let status = messages.recv_timeout(Duration::from_secs(5)).unwrap();
     assert_eq!(status, ("line/1/status".into(), "online".into()));
@@ -344,10 +263,10 @@ fn a_broker_that_dies_and_comes_back_gets_every_part_and_delays_no_frame() {
     let broker = Broker::start(free_port());
     let mut line = Line::start(&format!(
         "vadlitetrigger output=mqtt://127.0.0.1:{}/line/1 merge-window=5000000",
-        broker.port
+        broker.port()
     ));
     line.wait(|line| line.stat("connected") == 1);
-    let before = broker.listen();
+    let before = broker.listen("line/#");
     let mut slowest = Duration::ZERO;
     let mut show = |line: &mut Line, count| {
         for _ in 0..count {
@@ -363,7 +282,7 @@ fn a_broker_that_dies_and_comes_back_gets_every_part_and_delays_no_frame() {
     show(&mut line, 50);
     line.wait(|line| line.stat("pulses") == 60);
     let broker = Broker::start(port);
-    let after = broker.listen();
+    let after = broker.listen("line/#");
     show(&mut line, 10);
     line.wait(|line| line.stat("pulses") == 70);
     // Without a gap from the first one that was listened to; those before it the broker has acknowledged.
@@ -400,8 +319,8 @@ fn every_part_within_the_bound_is_delivered_when_the_broker_comes_late() {
     assert_eq!(line.stat("dropped"), 10);
     // It becomes reachable for the element only after the listener is there: what it publishes before is nobody's.
     let broker = Broker::start(free_port());
-    let messages = broker.listen();
-    forward(port, broker.port);
+    let messages = broker.listen("line/#");
+    forward(port, broker.port());
     let heard = parts(&messages, 30);
     let numbers: Vec<u64> = heard
         .iter()
@@ -428,10 +347,10 @@ fn a_line_to_be_killed() {
 #[test]
 fn a_lost_element_is_reported_by_its_last_will() {
     let broker = Broker::start(free_port());
-    let messages = broker.listen();
+    let messages = broker.listen("line/#");
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "a_line_to_be_killed"])
-        .env(BROKER, broker.port.to_string())
+        .env(BROKER, broker.port().to_string())
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();

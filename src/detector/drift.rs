@@ -1,9 +1,11 @@
 //! Whether good parts still score as they did: a sequential test with a stated rate of false alarms.
 //!
-//! Each score gets a conformal p-value, its rank among the calibration scores and all scores before it (ties broken at random): while they
-//! come from one distribution these are independent and uniform (Vovk, Gammerman, Shafer 2005, theorem 8.2). Bets against that, which grow
-//! where scores have become higher or lower (the Simple Jumper of Vovk et al. 2021), are summed over all times at which a change may have
-//! begun (Shiryaev 1963, Roberts 1966). The sum less the number of scores is a martingale, so until a false alarm it takes `limit` scores
+//! Two kinds of bet are placed against it. The first is on the scores of frames that are not flagged, so that defective parts do not
+//! count: each gets a conformal p-value, its rank among the calibration scores up to the threshold and all such scores before it (ties
+//! broken at random). While good parts score as they did these are independent and uniform (Vovk, Gammerman, Shafer 2005, theorem 8.2).
+//! Bets on higher and on lower scores share their capital (the Simple Jumper of Vovk et al. 2021). The second is that more frames are
+//! flagged than [`FLAGGED`], as where nothing looks good any more. Both are summed over all times at which a change may have begun
+//! (Shiryaev 1963, Roberts 1966). The sum less the number of scores is a supermartingale, so until a false alarm it takes `limit` scores
 //! on average at least, whatever the distribution.
 
 use super::calibration::Calibration;
@@ -17,10 +19,13 @@ const JUMP: f64 = 0.01;
 /// The bets: on higher scores, on nothing, on lower ones.
 const BETS: [f64; 3] = [-1.0, 0.0, 1.0];
 
+/// Share of flagged frames up to which they count as defects; a threshold that flags more is of no use.
+const FLAGGED: f64 = 0.2;
+
 /// What has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// Scores are higher than they were: dirt, another lamp, another product.
+    /// Scores are higher than they were, or most are above the threshold: dirt, another lamp, another product.
     Up,
     /// Scores are lower: the picture shows less than it did.
     Down,
@@ -34,9 +39,11 @@ pub struct Drift {
     /// Scores so far per bin, as a Fenwick tree; and those of the calibration alone.
     counts: Vec<u32>,
     calibration: Vec<u32>,
-    total: u32,
     limit: f64,
+    /// On the scores, one for each of [`BETS`].
     capital: [f64; 3],
+    /// On the share of flagged frames.
+    flagged: f64,
     random: fastrand::Rng,
 }
 
@@ -56,9 +63,9 @@ impl Drift {
             step: (highest - lowest) / BINS as f32,
             counts: vec![0; BINS + 1],
             calibration: Vec::new(),
-            total: 0,
             limit,
             capital: [0.0; 3],
+            flagged: 0.0,
             random: fastrand::Rng::with_seed(0),
         };
         for score in scores {
@@ -79,7 +86,6 @@ impl Drift {
             self.counts[at] += 1;
             at += at & at.wrapping_neg();
         }
-        self.total += 1;
     }
 
     /// Scores in the bins before this one.
@@ -92,40 +98,57 @@ impl Drift {
         sum
     }
 
-    /// How much speaks for a change, as the share of the limit in 0..1, by its logarithm.
-    pub fn level(&self) -> f64 {
-        let capital: f64 = self.capital.iter().sum();
-        ((1.0 + capital).ln() / self.limit.ln()).clamp(0.0, 1.0)
+    /// All bets together.
+    fn sum(&self) -> f64 {
+        self.capital.iter().sum::<f64>() + self.flagged
     }
 
-    /// Takes a score in, and says what has changed where enough speaks for it; then begins again from the calibration scores.
-    pub fn take(&mut self, score: f32) -> Option<Direction> {
-        let bin = self.bin(score);
-        let (below, until) = (self.below(bin), self.below(bin + 1));
-        // The share of scores that are higher, this one among its equals at random.
-        let higher = f64::from(self.total - until);
-        let equal = f64::from(until - below + 1);
-        let p = (higher + self.random.f64() * equal) / f64::from(self.total + 1);
-        self.count(bin);
+    /// How much speaks for a change, as the share of the limit in 0..1, by its logarithm.
+    pub fn level(&self) -> f64 {
+        ((1.0 + self.sum()).ln() / self.limit.ln()).clamp(0.0, 1.0)
+    }
 
+    /// Takes a score in, and says what has changed where enough speaks for it; then begins again from the calibration scores. Scores above
+    /// `threshold` are those of flagged frames.
+    pub fn take(&mut self, score: f32, threshold: f32) -> Option<Direction> {
+        // One more bettor begins with every score: half of its capital is for the scores, half for the flagged frames.
         let mean: f64 = self.capital.iter().sum::<f64>() / 3.0;
-        for (capital, bet) in self.capital.iter_mut().zip(BETS) {
-            // A third of one more bettor for each bet begins with every score.
-            let staked = (1.0 - JUMP) * *capital + JUMP * mean + 1.0 / 3.0;
-            *capital = staked * (1.0 + bet * (p - 0.5));
+        for capital in &mut self.capital {
+            *capital = (1.0 - JUMP) * *capital + JUMP * mean + 1.0 / 6.0;
         }
-        if self.capital.iter().sum::<f64>() < self.limit {
+        self.flagged += 0.5;
+        if score > threshold {
+            self.flagged *= 2.0 - FLAGGED;
+        } else {
+            self.flagged *= 1.0 - FLAGGED;
+            let p = self.rank(score, threshold);
+            for (capital, bet) in self.capital.iter_mut().zip(BETS) {
+                *capital *= 1.0 + bet * (p - 0.5);
+            }
+        }
+        if self.sum() < self.limit {
             return None;
         }
-        let direction = if self.capital[0] > self.capital[2] {
+        let [up, _, down] = self.capital;
+        let direction = if up + self.flagged > down {
             Direction::Up
         } else {
             Direction::Down
         };
-        self.capital = [0.0; 3];
+        (self.capital, self.flagged) = ([0.0; 3], 0.0);
         self.counts.clone_from(&self.calibration);
-        self.total = self.below(BINS);
         Some(direction)
+    }
+
+    /// The p-value of a score up to the threshold: the share of scores that are higher, this one among its equals at random.
+    fn rank(&mut self, score: f32, threshold: f32) -> f64 {
+        let bin = self.bin(score);
+        let (below, until) = (self.below(bin), self.below(bin + 1));
+        let total = self.below(self.bin(threshold) + 1);
+        self.count(bin);
+        let higher = f64::from(total - until);
+        let equal = f64::from(until - below + 1);
+        (higher + self.random.f64() * equal) / f64::from(total + 1)
     }
 }
 
@@ -138,6 +161,9 @@ mod tests {
         let normal: f64 = (0..12).map(|_| random.f64()).sum::<f64>() - 6.0;
         (0.2 * (normal + shift)).exp() as f32
     }
+
+    /// What one in a hundred of the good exceeds.
+    const THRESHOLD: f32 = 1.6;
 
     fn test(random: &mut fastrand::Rng, images: usize, limit: f64) -> Drift {
         let scores = (0..images).map(|_| score(random, 0.0)).collect();
@@ -152,7 +178,7 @@ mod tests {
             let mut drift = test(&mut random, 20 + 5 * run, 500.0);
             // Until the first alarm: what follows one begins from the calibration alone, as in use.
             for _ in 0..5000 {
-                alarms += usize::from(drift.take(score(&mut random, 0.0)).is_some());
+                alarms += usize::from(drift.take(score(&mut random, 0.0), THRESHOLD).is_some());
             }
         }
         // 300,000 scores allow 600 alarms on average; the sum's standard deviation is about as many's square root.
@@ -168,22 +194,45 @@ mod tests {
             for _ in 0..50 {
                 let mut drift = test(&mut random, 200, 10_000.0);
                 for _ in 0..300 {
-                    assert_eq!(drift.take(score(&mut random, 0.0)), None);
+                    assert_eq!(drift.take(score(&mut random, 0.0), THRESHOLD), None);
                 }
-                let noticed = (1..=100)
-                    .find_map(|after| Some((after, drift.take(score(&mut random, shift))?)));
+                let noticed = (1..=100).find_map(|after| {
+                    Some((after, drift.take(score(&mut random, shift), THRESHOLD)?))
+                });
                 assert_eq!(noticed.unwrap().1, direction);
             }
         }
     }
 
+    /// A tenth of defective frames, and thresholds that flag many.
     #[test]
-    fn rare_defects_are_no_drift() {
+    fn defects_are_no_drift() {
         let mut random = fastrand::Rng::with_seed(3);
         let mut drift = test(&mut random, 300, 10_000.0);
         for number in 0..3000 {
-            let shift = if number % 30 == 0 { 20.0 } else { 0.0 };
-            assert_eq!(drift.take(score(&mut random, shift)), None, "{number}");
+            let shift = if number % 10 == 0 { 20.0 } else { 0.0 };
+            let score = score(&mut random, shift);
+            assert_eq!(drift.take(score, THRESHOLD), None, "{number}");
         }
+        let mut drift = test(&mut random, 300, 10_000.0);
+        for number in 0..3000 {
+            // Flags a tenth of the good.
+            assert_eq!(drift.take(score(&mut random, 0.0), 1.29), None, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_threshold_that_flags_everything_is_noticed() {
+        let mut random = fastrand::Rng::with_seed(4);
+        let mut drift = test(&mut random, 300, 10_000.0);
+        let noticed = (1..=30).find_map(|after| {
+            let alarm = drift.take(score(&mut random, 40.0), THRESHOLD)?;
+            Some((after, alarm))
+        });
+        // 17 times 1.8 is more than 20,000.
+        assert!(
+            matches!(noticed, Some((..=18, Direction::Up))),
+            "{noticed:?}"
+        );
     }
 }

@@ -3,6 +3,8 @@
 // Every test binary compiles this file and uses a part of it.
 #![allow(dead_code)]
 
+pub mod belt;
+pub mod broker;
 pub mod element;
 pub mod line;
 pub mod plc;

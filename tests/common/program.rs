@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::OnceLock;
 
 /// Runs the program with these arguments; it has to end with `code`.
 #[track_caller]
@@ -13,6 +14,19 @@ pub fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>, code: i32) -
     let output = vadlite().args(arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(code), "{output:#?}");
     output
+}
+
+/// A folder with the plugin alone, for `GST_PLUGIN_PATH`.
+pub fn plugins() -> &'static Path {
+    static PLUGINS: OnceLock<PathBuf> = OnceLock::new();
+    PLUGINS.get_or_init(|| {
+        let folder = folder("plugins");
+        // Cargo builds the plugin for the tests too, beside them.
+        let exe = std::env::current_exe().unwrap();
+        let built = exe.with_file_name("libgstvadlite.so");
+        std::os::unix::fs::symlink(built, folder.join("libgstvadlite.so")).unwrap();
+        folder
+    })
 }
 
 pub fn text(bytes: &[u8]) -> String {

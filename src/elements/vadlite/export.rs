@@ -1,69 +1,83 @@
-//! The statistics as a file for Prometheus: what node_exporter's textfile collector reads.
+//! The statistics for others to collect: a thread that tells them every few seconds until the element stops.
+
+mod mqtt;
+mod textfile;
 
 use super::VadLite;
+use super::settings::Settings;
+use crate::broker::Broker;
 use gst::prelude::*;
-use gst::subclass::prelude::*;
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::sync::watch;
 
-/// How often the file is written.
+/// How often.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Starts the thread that keeps the file up to date until what it returns is dropped.
-///
-/// # Errors
-/// The file cannot be written, or the system has no thread to give.
-pub fn start(element: &VadLite, path: PathBuf) -> Result<Sender<()>, String> {
-    let refused = |error: std::io::Error| format!("{}: {error}", path.display());
-    let text = element.imp().prometheus();
-    write(&path, &text).map_err(refused)?;
-    let (sender, stopped) = channel();
-    let weak = element.downgrade();
-    std::thread::Builder::new()
-        .name("vadlite-stats".into())
-        .spawn(move || run(&weak, &path, &stopped))
-        .map_err(|error| format!("no thread can be started: {error}"))?;
-    Ok(sender)
+/// Ends the thread when it is dropped, after a last word.
+pub struct Export {
+    stop: Option<watch::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
-fn run(element: &glib::WeakRef<VadLite>, path: &Path, stopped: &Receiver<()>) {
-    let mut failing = false;
-    loop {
-        let last = stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected);
-        let Some(element) = element.upgrade() else {
-            return;
+impl Export {
+    /// Starts the thread where a property asks for it.
+    ///
+    /// # Errors
+    /// A file that cannot be written, an address or credentials that are wrong, or no thread to be had.
+    pub fn start(element: &VadLite, settings: &Settings) -> Result<Option<Self>, String> {
+        if settings.stats_file.is_none() && settings.stats_mqtt.is_empty() {
+            return Ok(None);
+        }
+        let file = settings.stats_file.clone();
+        if let Some(file) = &file {
+            textfile::write(file, element)
+                .map_err(|error| format!("the property stats-file: {}: {error}", file.display()))?;
+        }
+        let broker = match settings.stats_mqtt.as_str() {
+            "" => None,
+            text => {
+                let broker = Broker::parse(text)
+                    .map_err(|reason| format!("the property stats-mqtt: {reason}"))?;
+                let credentials = settings.credentials.as_deref();
+                Some((broker.options(credentials)?, broker))
+            }
         };
-        let result = write(path, &element.imp().prometheus());
-        let before = std::mem::replace(&mut failing, result.is_err());
-        if let Err(error) = result
-            && !before
-        {
-            gst::element_warning!(
-                element,
-                gst::ResourceError::Write,
-                ("the property stats-file: {}: {error}", path.display())
-            );
-        }
-        if last {
-            return;
-        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("no event loop can be made: {error}"))?;
+        let (stop, stopped) = watch::channel(());
+        let weak = element.downgrade();
+        let thread = std::thread::Builder::new()
+            .name("vadlite-stats".into())
+            .spawn(move || {
+                let to_file = async {
+                    if let Some(file) = file {
+                        textfile::run(&weak, &file, stopped.clone()).await;
+                    }
+                };
+                let to_broker = async {
+                    if let Some((options, broker)) = broker {
+                        mqtt::run(&weak, &broker, options, stopped.clone()).await;
+                    }
+                };
+                runtime.block_on(async { tokio::join!(to_file, to_broker) });
+            })
+            .map_err(|error| format!("no thread can be started: {error}"))?;
+        Ok(Some(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        }))
     }
 }
 
-/// Whole or not at all: the collector may read at any time.
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".vadlite-")
-        .permissions(std::fs::Permissions::from_mode(0o644))
-        .tempfile_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    file.persist(path)?;
-    Ok(())
+impl Drop for Export {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            // It ends within the broker's grace; its panic is not ours.
+            let _ = thread.join();
+        }
+    }
 }

@@ -28,6 +28,11 @@ impl VadLite {
         lock(&self.stats).prometheus(&self.obj().name())
     }
 
+    /// The statistics as JSON.
+    pub fn stats_json(&self) -> String {
+        lock(&self.stats).json()
+    }
+
     /// Counts a model that could not take over.
     pub fn count_refused_reload(&self) {
         lock(&self.stats).count_reload(false);

@@ -1,11 +1,12 @@
 //! The behaviour of the element: GStreamer's business, with the work itself in [`crate::detector`] and [`crate::video`].
 
-use super::export;
+use super::export::Export;
 use super::frames::Frame;
 use super::inspection::Inspection;
 use super::learner::Learner;
 use super::loader::Loader;
-use super::settings::{self, Mode, Settings};
+use super::properties::properties;
+use super::settings::{Mode, Settings};
 use super::stats::Stats;
 use super::stream::{Picture, Stream};
 use crate::detector::Device;
@@ -64,8 +65,8 @@ pub(super) struct State {
     pub stream: Stream,
     pub work: Work,
     pub loader: Loader,
-    /// Ends the writing of the statistics when it is dropped.
-    _export: Option<Sender<()>>,
+    /// Ends when it is dropped.
+    _export: Option<Export>,
 }
 
 /// What is done with frames.
@@ -101,7 +102,7 @@ impl ObjectImpl for VadLite {
     }
 
     fn properties() -> &'static [glib::ParamSpec] {
-        settings::properties()
+        properties()
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
@@ -204,16 +205,8 @@ impl BaseTransformImpl for VadLite {
             stats.set_model(name);
         }
         *lock(&self.stats) = stats;
-        let export = settings
-            .stats_file
-            .map(|path| export::start(&element, path))
-            .transpose()
-            .map_err(|reason| {
-                gst::error_msg!(
-                    gst::ResourceError::OpenWrite,
-                    ("the property stats-file: {reason}")
-                )
-            })?;
+        let export = Export::start(&element, &settings)
+            .map_err(|reason| gst::error_msg!(gst::ResourceError::OpenWrite, ("{reason}")))?;
         *lock(&self.wanted) = Some(loader.wanted.clone());
         *lock(&self.state) = Some(State {
             stream: Stream::default(),
@@ -226,7 +219,9 @@ impl BaseTransformImpl for VadLite {
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *lock(&self.wanted) = None;
-        *lock(&self.state) = None;
+        // Without the lock: its threads may need it to end.
+        let state = lock(&self.state).take();
+        drop(state);
         Ok(())
     }
 

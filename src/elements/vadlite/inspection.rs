@@ -194,7 +194,7 @@ impl Inspection {
         // Half to one and a half times the interval: in step with the parts it would see the same of each.
         let wait = (interval as f64 * (0.5 + self.random.f64())) as u64;
         self.tested = time.map(|time| (time, gst::ClockTime::from_nseconds(wait)));
-        let alarm = drift.take(score as f32);
+        let alarm = drift.take(score as f32, self.threshold.value as f32);
         Some((drift.level(), alarm))
     }
 

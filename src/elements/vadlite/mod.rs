@@ -8,6 +8,7 @@ mod imp;
 mod inspection;
 mod learner;
 mod loader;
+mod properties;
 mod settings;
 mod shown;
 mod stats;

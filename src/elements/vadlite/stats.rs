@@ -74,6 +74,29 @@ impl Stats {
         } += 1;
     }
 
+    /// The same as JSON, with the time of day.
+    pub fn json(&self) -> String {
+        let time = humantime::format_rfc3339_millis(std::time::SystemTime::now());
+        let seconds = |q| self.latency.value_at_quantile(q) as f64 / 1e9;
+        serde_json::json!({
+            "time": time.to_string(),
+            "model": self.model,
+            "device": self.device,
+            "frames": self.frames,
+            "inspected": self.inspected,
+            "flagged": self.flagged,
+            "failed": self.failed,
+            "frames_lost": self.frames_lost,
+            "reloads": self.reloads,
+            "reloads_refused": self.reloads_refused,
+            "drift": self.drift,
+            "drift_alarms": self.drift_alarms,
+            "latency_median": seconds(0.5),
+            "latency_p99": seconds(0.99),
+        })
+        .to_string()
+    }
+
     /// The same in Prometheus' text format, for the element of this name.
     pub fn prometheus(&self, element: &str) -> String {
         // Backslash, quote and newline have a meaning in labels.

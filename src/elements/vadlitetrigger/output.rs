@@ -5,14 +5,10 @@ mod modbus;
 mod mqtt;
 
 use super::pulse::{Pulse, Queue};
+use crate::address;
+use crate::broker::Broker;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
-
-/// How long an output may take to send what it still holds when the element stops.
-const GRACE: Duration = Duration::from_secs(1);
-/// Waits between attempts to connect: the first, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// What happens at an output.
 #[derive(Debug)]
@@ -30,7 +26,7 @@ pub type Report = Arc<dyn Fn(&str, Event) + Send + Sync>;
 /// An output as `output` names it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Address {
-    Mqtt(mqtt::Address),
+    Mqtt(Broker),
     Modbus(modbus::Address),
     Gpio(gpio::Address),
 }
@@ -45,42 +41,20 @@ impl Address {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let Some((scheme, rest)) = text.split_once("://") else {
+        let Some(address) = address::Address::parse(text)? else {
             return Err(format!(
                 "{text:?} is no address; known are mqtt://HOST[:PORT]/TOPIC, mqtts://HOST[:PORT]/TOPIC, modbus-tcp://HOST[:PORT]/COIL[?unit=N] and gpio://CHIP/LINE[?active-low]"
             ));
         };
-        if rest.contains('@') {
-            // Not repeated: it holds a password.
-            return Err(format!(
-                "a {scheme} address holds a user or password; properties are logged: name a file with credentials, or set VADLITE_MQTT_USER and VADLITE_MQTT_PASSWORD"
-            ));
-        }
-        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (host, path) = path.split_once('/').unwrap_or((path, ""));
-        let address = match scheme {
-            "mqtt" | "mqtts" => mqtt::Address::new(scheme == "mqtts", host, path).map(Self::Mqtt),
+        let (host, path, query) = (address.host, address.path, address.query);
+        let address = match address.scheme {
+            "mqtt" => Broker::new(false, host, path).map(Self::Mqtt),
+            "mqtts" => Broker::new(true, host, path).map(Self::Mqtt),
             "modbus-tcp" => modbus::Address::new(host, path, query).map(Self::Modbus),
             "gpio" => gpio::Address::new(host, path, query).map(Self::Gpio),
-            _ => Err(format!("{scheme:?} is not mqtt, mqtts, modbus-tcp or gpio")),
+            scheme => Err(format!("{scheme:?} is not mqtt, mqtts, modbus-tcp or gpio")),
         };
         address.map_err(|reason| format!("{text}: {reason}"))
-    }
-}
-
-/// Host and port of `HOST[:PORT]`, where an IPv6 address stands in brackets.
-fn host_and_port(text: &str, default: u16) -> Result<(String, u16), String> {
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => {
-            let port = port.parse().map_err(|_| format!("{port:?} is no port"))?;
-            (host, port)
-        }
-        _ => (text, default),
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    match host.is_empty() {
-        true => Err("the host is missing".into()),
-        false => Ok((host.into(), port)),
     }
 }
 
@@ -108,10 +82,10 @@ impl Output {
             .map_err(|error| format!("no event loop can be made: {error}"))?;
         type Work = Box<dyn FnOnce(Arc<Queue>) + Send>;
         let work: Work = match address.clone() {
-            Address::Mqtt(address) => {
-                let options = address.options(credentials)?;
+            Address::Mqtt(broker) => {
+                let options = broker.options(credentials)?;
                 Box::new(move |queue| {
-                    runtime.block_on(mqtt::run(&address, options, &queue, &report));
+                    runtime.block_on(mqtt::run(&broker, options, &queue, &report));
                 })
             }
             Address::Modbus(address) => Box::new(move |queue| {
@@ -145,7 +119,7 @@ impl Drop for Output {
     fn drop(&mut self) {
         self.queue.close();
         if let Some(thread) = self.thread.take() {
-            // It ends within [`GRACE`]; its panic is not ours.
+            // It ends within the grace that outputs have; its panic is not ours.
             let _ = thread.join();
         }
     }

@@ -1,6 +1,8 @@
 //! A coil of a PLC over Modbus TCP: on when the part is at the gate, off a pulse width later.
 
-use super::{BACKOFF, Event, Report, host_and_port};
+use super::{Event, Report};
+use crate::address::host_and_port;
+use crate::broker::BACKOFF;
 use crate::elements::vadlitetrigger::pulse::{Pulse, Queue};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
