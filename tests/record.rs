@@ -3,15 +3,15 @@
 mod common;
 
 use common::element::init;
+use common::recordings::{json, play, videos};
 use common::scratch;
 use gst::prelude::*;
 use gstvadlite::detector::Region;
 use gstvadlite::video::meta::Outcome;
 use gstvadlite::video::overlay::MapView;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 const FRAME: u64 = 1_000_000_000 / 30;
 
@@ -119,41 +119,6 @@ fn record(
         take(&message);
     }
     (held.property("stats"), messages, warnings)
-}
-
-fn videos(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap();
-    let mut videos: Vec<_> = entries
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|kind| kind == "mkv"))
-        .collect();
-    videos.sort();
-    videos
-}
-
-/// The time stamps of a video's frames, all decoded.
-fn play(video: &Path) -> Vec<u64> {
-    init();
-    let text = "filesrc name=file ! matroskademux ! decodebin ! videoconvert ! appsink name=sink sync=false";
-    let pipeline = gst::parse::launch(text).unwrap();
-    let pipeline: gst::Pipeline = pipeline.downcast().unwrap();
-    pipeline
-        .by_name("file")
-        .unwrap()
-        .set_property("location", video);
-    let sink: gst_app::AppSink = pipeline.by_name("sink").unwrap().downcast().unwrap();
-    pipeline.set_state(gst::State::Playing).unwrap();
-    let mut times = Vec::new();
-    while let Ok(sample) = sink.pull_sample() {
-        times.push(sample.buffer().unwrap().pts().unwrap().nseconds());
-    }
-    pipeline.set_state(gst::State::Null).unwrap();
-    times
-}
-
-fn json(video: &Path) -> serde_json::Value {
-    let text = std::fs::read_to_string(video.with_extension("json")).unwrap();
-    serde_json::from_str(&text).unwrap()
 }
 
 fn source(frames: u32) -> String {
@@ -376,56 +341,4 @@ fn a_folder_that_cannot_be_written_is_refused_at_the_start() {
         "{text}"
     );
     element.set_state(gst::State::Null).unwrap();
-}
-
-/// In the environment of a process that is to be killed: where it records to.
-const KILLED: &str = "VADLITE_TEST_RECORD";
-
-/// What [`killed_at_any_moment_what_was_recorded_plays`] runs in a process of its own; nothing otherwise.
-#[test]
-fn a_recording_to_be_killed() {
-    if let Ok(location) = std::env::var(KILLED) {
-        let live = "videotestsrc is-live=true num-buffers=900 pattern=ball ! video/x-raw,format=NV12,width=320,height=240,framerate=90/1";
-        let flagged: Vec<u64> = (0..900).step_by(60).collect();
-        record(
-            live,
-            &format!("location={location} pre-roll=100000000 post-roll=100000000"),
-            &flagged,
-        );
-    }
-}
-
-#[test]
-fn killed_at_any_moment_what_was_recorded_plays() {
-    let mut random = common::Random::new(3);
-    for round in 0..10 {
-        let folder = folder(&format!("killed-{round}"));
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "a_recording_to_be_killed"])
-            .env(KILLED, &folder)
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_millis(900 + random.below(2500) as u64));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let videos = if folder.exists() {
-            videos(&folder)
-        } else {
-            Vec::new()
-        };
-        let Some((last, before)) = videos.split_last() else {
-            continue;
-        };
-        for video in before {
-            assert!(play(video).len() >= 10, "{}", video.display());
-            assert_eq!(json(video)["complete"], true);
-        }
-        // The last may have been begun just now; what it has can be read without an error.
-        play(last);
-        // Never half a description.
-        if last.with_extension("json").exists() {
-            json(last);
-        }
-    }
 }

@@ -86,6 +86,9 @@ fn statistics_are_published_until_the_element_stops() {
     let latency = last["latency_median"].as_f64().unwrap();
     assert!((1e-4..10.0).contains(&latency), "{latency}");
     assert_eq!(next(&messages, "plant/line1/status"), "offline");
+    // Once: an orderly end is no case for the last will.
+    let more = messages.recv_timeout(Duration::from_millis(300));
+    assert!(more.is_err(), "{more:?}");
     // Who comes later hears of it as well.
     let later = broker.listen("plant/#");
     assert_eq!(next(&later, "plant/line1/status"), "offline");

@@ -388,6 +388,13 @@ fn what_cannot_work_is_refused_at_the_start() {
         error.contains("password=") && !error.contains("hunter2"),
         "{error}"
     );
+    let element = gst::ElementFactory::make("vadlitetrigger").build().unwrap();
+    element.set_property("watchdog", 2000_u64);
+    let error = start_error(&element);
+    assert!(
+        error.contains("property watchdog") && error.contains("2000000000 is 2000 ms"),
+        "{error}"
+    );
     let error = refusal("gpio://gpiochip77/3", "");
     assert!(error.contains("gpiochip77"), "{error}");
 }

@@ -9,6 +9,7 @@ pub mod element;
 pub mod line;
 pub mod plc;
 pub mod program;
+pub mod recordings;
 
 use gstvadlite::detector::model_file::ModelFile;
 use gstvadlite::video::preprocess::{Layout, Plane, Preprocess, Target};

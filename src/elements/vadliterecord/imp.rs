@@ -160,6 +160,7 @@ impl BinImpl for VadLiteRecord {}
 impl VadLiteRecord {
     fn start(&self) -> Result<(), String> {
         let settings = lock(&self.settings).clone();
+        settings.check()?;
         let location = &settings.location;
         // Found out now rather than at the first incident.
         std::fs::create_dir_all(location)

@@ -1,5 +1,6 @@
 //! The properties of `vadliterecord`.
 
+use crate::elements::time;
 use gst::prelude::*;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -32,6 +33,19 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// # Errors
+    /// A time that is meant in another unit.
+    pub fn check(&self) -> Result<(), String> {
+        for (name, time) in [
+            ("pre-roll", self.pre_roll),
+            ("post-roll", self.post_roll),
+            ("max-duration", self.max_duration),
+        ] {
+            time::check(name, time)?;
+        }
+        Ok(())
+    }
+
     pub fn set(&mut self, name: &str, value: &glib::Value) {
         let text = || value.get::<Option<String>>().ok().flatten();
         let number = || value.get::<u64>().unwrap_or_default();

@@ -139,6 +139,9 @@ impl BaseTransformImpl for VadLiteTrigger {
                 ("the property output: {reason}")
             )
         };
+        settings
+            .check()
+            .map_err(|reason| gst::error_msg!(gst::LibraryError::Settings, ("{reason}")))?;
         let addresses = Address::parse_all(&settings.output).map_err(refused)?;
         *lock(&self.stats) = Stats::default();
         let element = self.obj().downgrade();

@@ -1,6 +1,7 @@
 //! The properties of `vadlitetrigger`.
 
 use super::parts;
+use crate::elements::time;
 use gst::prelude::*;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -99,6 +100,21 @@ impl Live {
 }
 
 impl Settings {
+    /// # Errors
+    /// A time that is meant in another unit.
+    pub fn check(&self) -> Result<(), String> {
+        let live = &self.live;
+        for (name, time) in [
+            ("delay", live.delay),
+            ("pulse", live.pulse),
+            ("merge-window", live.merge_window),
+            ("watchdog", live.watchdog),
+        ] {
+            time::check(name, time)?;
+        }
+        Ok(())
+    }
+
     pub fn set(&mut self, name: &str, value: &glib::Value) {
         let text = || value.get::<Option<String>>().ok().flatten();
         let time = || value.get::<u64>().unwrap_or_default();

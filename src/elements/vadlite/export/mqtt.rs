@@ -4,7 +4,7 @@ use super::EVERY;
 use crate::broker::{self, BACKOFF, Broker, GRACE};
 use crate::elements::vadlite::VadLite;
 use gst::subclass::prelude::*;
-use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, Outgoing, QoS};
+use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, QoS};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -63,16 +63,9 @@ pub async fn run(
         publish_stats(&client, broker, element);
         publish(&client, broker.status(), "offline".into());
         let _ = client.try_disconnect();
-        let _ = timeout(GRACE, sent(&mut events)).await;
+        // Until the broker closes the connection: closed from here with answers unread it would be reset, with what is on its way.
+        let _ = timeout(GRACE, async { while events.poll().await.is_ok() {} }).await;
     }
-}
-
-/// Until everything is sent, or cannot be.
-async fn sent(events: &mut EventLoop) {
-    while !matches!(
-        events.poll().await,
-        Err(_) | Ok(Event::Outgoing(Outgoing::Disconnect))
-    ) {}
 }
 
 fn publish_stats(client: &AsyncClient, broker: &Broker, element: &glib::WeakRef<VadLite>) {

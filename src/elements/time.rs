@@ -1,0 +1,14 @@
+//! Times as properties: nanoseconds, as everywhere in GStreamer.
+
+/// Refuses what is meant as milliseconds or seconds: shorter than a millisecond is nothing on a belt.
+///
+/// # Errors
+/// Names the property and what would be right.
+pub fn check(name: &str, time: u64) -> Result<(), String> {
+    if (1..1_000_000).contains(&time) {
+        return Err(format!(
+            "the property {name}: {time} ns is less than a millisecond; times are in nanoseconds: {time}000000 is {time} ms"
+        ));
+    }
+    Ok(())
+}
