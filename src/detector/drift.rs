@@ -3,8 +3,8 @@
 //! Two kinds of bet are placed against it. The first is on the scores of frames that are not flagged, so that defective parts do not
 //! count: each gets a conformal p-value, its rank among the calibration scores up to the threshold and all such scores before it (ties
 //! broken at random). While good parts score as they did these are independent and uniform (Vovk, Gammerman, Shafer 2005, theorem 8.2).
-//! Bets on higher and on lower scores share their capital (the Simple Jumper of Vovk et al. 2021). The second is that more frames are
-//! flagged than [`FLAGGED`], as where nothing looks good any more. Both are summed over all times at which a change may have begun
+//! Bets on higher and on lower scores share their capital (the Simple Jumper of Vovk et al. 2021). The second is that more than a fifth of
+//! the frames are flagged, as where nothing looks good any more. Both are summed over all times at which a change may have begun
 //! (Shiryaev 1963, Roberts 1966). The sum less the number of scores is a supermartingale, so until a false alarm it takes `limit` scores
 //! on average at least, whatever the distribution.
 

@@ -1,7 +1,7 @@
 //! The behaviour of the element: reads results off frames, and passes pulses to the outputs.
 
 use super::output::{Address, Event, Output, Report};
-use super::parts::{Frame, Part, Reason};
+use super::parts::{Frame, MOST, Part, Reason, Taken};
 use super::pulse::Pulse;
 use super::schedule::Schedule;
 use super::settings::{self, FailSafe, Live, Settings};
@@ -214,7 +214,10 @@ impl BaseTransformImpl for VadLiteTrigger {
             return Ok(gst::FlowSuccess::Ok);
         };
         let (frame, inspected) = self.read(buffer, time, &live);
-        schedule.frame(frame, inspected, &live, now.map(gst::ClockTime::nseconds));
+        let now = now.map(gst::ClockTime::nseconds);
+        if schedule.frame(frame, inspected, &live, now) == Taken::Lost {
+            self.lose_part();
+        }
         Ok(gst::FlowSuccess::Ok)
     }
 }
@@ -274,6 +277,22 @@ impl VadLiteTrigger {
         match live.fail_safe {
             FailSafe::Reject => (Frame::uninspected(frame.number, time), false),
             FailSafe::Pass => (frame, false),
+        }
+    }
+
+    /// Counts a part that passes because too many are on their way, and warns of the first.
+    fn lose_part(&self) {
+        let first = {
+            let mut stats = lock(&self.stats);
+            stats.lost += 1;
+            stats.lost == 1
+        };
+        if first {
+            gst::element_imp_warning!(
+                self,
+                gst::StreamError::Failed,
+                ("{MOST} parts are on their way to the gate, and others pass; the delay is too long")
+            );
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// Parts between camera and gate that are remembered; more is a mistaken `delay`, or frames without end.
-const MOST: usize = 10_000;
+/// Parts between camera and gate that are remembered; more is a mistaken `delay`.
+pub const MOST: usize = 10_000;
 
 /// How the frames of a part make one decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,17 @@ impl Part {
     }
 }
 
+/// What a frame is to the parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It shows a part that is known, or nothing bad.
+    Nothing,
+    /// It begins a part.
+    Part,
+    /// It would begin one, but [`MOST`] are on their way: this one passes.
+    Lost,
+}
+
 /// The parts between camera and gate.
 #[derive(Debug, Default)]
 pub struct Parts {
@@ -80,8 +91,8 @@ pub struct Parts {
 
 impl Parts {
     /// Takes a frame in. A flagged frame outside of the last part's window (`window` from its first flagged frame on) begins a part, which
-    /// is at the gate `delay` after it; its time there is returned. `now` tells whether that is over already.
-    pub fn frame(&mut self, frame: Frame, window: u64, delay: u64, now: u64) -> Option<u64> {
+    /// is at the gate `delay` after it. `now` tells whether that is over already.
+    pub fn frame(&mut self, frame: Frame, window: u64, delay: u64, now: u64) -> Taken {
         if let Some(part) = self.open.and_then(|key| self.waiting.get_mut(&key))
             && frame.time.abs_diff(part.since) < window
         {
@@ -95,10 +106,14 @@ impl Parts {
             if frame.flagged && frame.reason == Reason::Flagged {
                 part.reason = Reason::Flagged;
             }
-            return None;
+            return Taken::Nothing;
         }
-        if !frame.flagged || self.in_last_window(frame.time, window) || self.waiting.len() >= MOST {
-            return None;
+        if !frame.flagged || self.in_last_window(frame.time, window) {
+            return Taken::Nothing;
+        }
+        if self.waiting.len() >= MOST {
+            self.last = Some(frame.time);
+            return Taken::Lost;
         }
         let due = frame.time.saturating_add(delay);
         let part = Part {
@@ -117,7 +132,7 @@ impl Parts {
         self.waiting.insert(key, part);
         (self.open, self.last) = (Some(key), Some(frame.time));
         self.next += 1;
-        Some(due)
+        Taken::Part
     }
 
     fn in_last_window(&self, time: u64, window: u64) -> bool {
@@ -195,6 +210,25 @@ mod tests {
         assert_eq!(run(&frames, Decision::Max, 100, 100).len(), 1);
         // At a gate that is nearer than the window is long, a part that has come is not begun again by the frames that follow.
         assert_eq!(run(&frames, Decision::Any, 100, 5).len(), 1);
+    }
+
+    #[test]
+    fn what_is_too_much_is_told() {
+        let mut parts = Parts::default();
+        for number in 0..MOST as u64 {
+            let taken = parts.frame(frame(number, 10 * number, 2.0), 5, u64::MAX, 0);
+            assert_eq!(taken, Taken::Part);
+        }
+        let time = 10 * MOST as u64;
+        let frames = [
+            (time, 2.0),
+            (time + 1, 2.0),
+            (time + 6, 0.5),
+            (time + 7, 2.0),
+        ];
+        let taken = frames.map(|(time, score)| parts.frame(frame(0, time, score), 5, 1, 0));
+        use Taken::{Lost, Nothing};
+        assert_eq!(taken, [Lost, Nothing, Nothing, Lost]);
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! The thread that fires pulses at their time.
 
 use super::imp::VadLiteTrigger;
-use super::parts::{Frame, Parts, Reason};
+use super::parts::{Frame, Parts, Reason, Taken};
 use super::settings::{FailSafe, Live};
 use crate::lock::lock;
 use gst::prelude::*;
@@ -30,7 +30,7 @@ struct State {
 
 impl Schedule {
     /// Takes a frame in at the running time `now`.
-    pub fn frame(&self, frame: Frame, inspected: bool, live: &Live, now: Option<u64>) {
+    pub fn frame(&self, frame: Frame, inspected: bool, live: &Live, now: Option<u64>) -> Taken {
         let mut state = lock(&self.state);
         if inspected {
             state.alarmed = false;
@@ -39,12 +39,13 @@ impl Schedule {
             state.inspected = now;
         }
         let now = now.unwrap_or(0);
-        let due = state
+        let taken = state
             .parts
             .frame(frame, live.merge_window, live.way_to_gate(), now);
-        if due.is_some() || inspected {
+        if taken == Taken::Part || inspected {
             self.changed.notify_all();
         }
+        taken
     }
 
     /// Time goes on, or stands still.

@@ -205,7 +205,7 @@ pub fn properties() -> &'static [glib::ParamSpec] {
             time("watchdog", "Watchdog", live.watchdog, "Longest time without an inspected frame, in ns; 0: any. After that fail-safe holds"),
             glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                 .nick("Statistics")
-                .blurb("pulses: fired; late: of these, known after the part was at the gate; missed: by an output that was away; dropped: by a full queue; fail-safe: pulses for uninspected parts; reconnects; connected: outputs that are; error-median, error-p99, error-max: of the time of firing in ns, but for the late")
+                .blurb("pulses: fired; late: of these, known after the part was at the gate; missed: by an output that was away; dropped: by a full queue; lost: parts that pass because 10,000 others are on their way; fail-safe: pulses for uninspected parts; reconnects; connected: outputs that are; error-median, error-p99, error-max: of the time of firing in ns, but for the late")
                 .read_only()
                 .build(),
         ]

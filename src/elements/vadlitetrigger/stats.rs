@@ -10,11 +10,12 @@ pub struct Stats {
     pub late: u64,
     pub missed: u64,
     pub dropped: u64,
+    pub lost: u64,
     pub fail_safe: u64,
     pub reconnects: u64,
     /// Outputs that are connected, and those that are not any more.
     connected: BTreeSet<String>,
-    lost: BTreeSet<String>,
+    away: BTreeSet<String>,
     error: Histogram<u64>,
 }
 
@@ -27,10 +28,11 @@ impl Default for Stats {
             late: 0,
             missed: 0,
             dropped: 0,
+            lost: 0,
             fail_safe: 0,
             reconnects: 0,
             connected: BTreeSet::new(),
-            lost: BTreeSet::new(),
+            away: BTreeSet::new(),
             error,
         }
     }
@@ -45,11 +47,11 @@ impl Stats {
     /// Takes in that an output is connected, or is not any more.
     pub fn set_connected(&mut self, output: &str, connected: bool) {
         if connected {
-            self.reconnects += u64::from(self.lost.remove(output));
+            self.reconnects += u64::from(self.away.remove(output));
             self.connected.insert(output.to_owned());
         } else {
             self.connected.remove(output);
-            self.lost.insert(output.to_owned());
+            self.away.insert(output.to_owned());
         }
     }
 
@@ -60,6 +62,7 @@ impl Stats {
             .field("late", self.late)
             .field("missed", self.missed)
             .field("dropped", self.dropped)
+            .field("lost", self.lost)
             .field("fail-safe", self.fail_safe)
             .field("reconnects", self.reconnects)
             .field("connected", self.connected.len() as u64)
