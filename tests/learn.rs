@@ -226,6 +226,95 @@ fn the_progress_is_drawn_on_the_frame_and_only_there() {
     assert!((120..180).contains(&last), "{last}");
 }
 
+/// Plays so many frames of a video that is no camera's to the end; returns the element messages and warnings.
+fn learn_from_a_file(name: &str, frames: u32, wanted: u32) -> (Vec<gst::Structure>, Vec<String>) {
+    common::element::init();
+    let path = scratch().join(name);
+    let text = format!(
+        "videotestsrc num-buffers={frames} pattern=ball motion=sweep ! video/x-raw,width=320,height=240,framerate=30/1 \
+         ! vadlite mode=learn learn-frames={wanted} model={} ! fakesink",
+        path.display()
+    );
+    let pipeline = gst::parse::launch(&text).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let bus = pipeline.bus().unwrap();
+    let (mut messages, mut warnings) = (Vec::new(), Vec::new());
+    loop {
+        let message = bus.timed_pop(gst::ClockTime::from_seconds(60));
+        let message = message.expect("no end in a minute");
+        match message.view() {
+            gst::MessageView::Eos(_) => break,
+            gst::MessageView::Error(error) => panic!("{error:?}"),
+            gst::MessageView::Warning(warning) => {
+                warnings.push(warning.error().message().to_owned());
+            }
+            gst::MessageView::Element(element) => {
+                messages.push(element.structure().unwrap().to_owned());
+            }
+            _ => {}
+        }
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+    (messages, warnings)
+}
+
+#[test]
+fn a_file_waits_for_the_learner_and_its_end_for_the_model() {
+    let (messages, warnings) = learn_from_a_file("from-file.vadlite", 60, 50);
+    assert_eq!(warnings, Vec::<String>::new());
+    let done = messages.last().unwrap();
+    assert_eq!(done.get::<&str>("phase").unwrap(), "done", "{messages:?}");
+    assert_eq!(done.get::<u64>("too-fast").unwrap(), 0);
+    let metadata = ModelFile::read(&scratch().join("from-file.vadlite"))
+        .unwrap()
+        .metadata;
+    let outliers = done.get::<u64>("outliers").unwrap();
+    assert_eq!(metadata.good_images as u64 + outliers, 50);
+
+    let (_, warnings) = learn_from_a_file("too-short.vadlite", 30, 50);
+    let [warning] = warnings.as_slice() else {
+        panic!("{warnings:?}")
+    };
+    assert!(
+        warning.contains("30 of 50") && warning.contains("learn-frames"),
+        "{warning}"
+    );
+    assert!(!scratch().join("too-short.vadlite").exists());
+}
+
+#[test]
+fn stopping_does_not_wait_for_the_model() {
+    common::element::init();
+    let path = scratch().join("left.vadlite");
+    // A fit of many seconds, in the middle of which the pipeline is stopped.
+    let text = format!(
+        "videotestsrc num-buffers=200 pattern=snow ! video/x-raw,width=320,height=240 \
+         ! vadlite mode=learn method=patchcore learn-frames=200 model={} ! fakesink",
+        path.display()
+    );
+    let pipeline = gst::parse::launch(&text).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let bus = pipeline.bus().unwrap();
+    loop {
+        let kinds = [gst::MessageType::Element, gst::MessageType::Error];
+        let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &kinds);
+        let message = message.expect("it does not begin to fit");
+        assert_eq!(message.type_(), gst::MessageType::Element, "{message:?}");
+        if message.structure().unwrap().get("phase") == Ok("fitting") {
+            break;
+        }
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    let start = Instant::now();
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(!path.exists());
+}
+
 #[test]
 fn what_cannot_work_is_refused_at_the_start() {
     let refusal = |properties: &[(&str, &str)]| {

@@ -12,7 +12,8 @@ use crate::video::overlay::MapView;
 use gst::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// A frame on its way through.
 pub(super) struct Frame {
@@ -200,14 +201,7 @@ impl VadLite {
         };
         if !learner.failed() {
             learner.draw(buffer, picture, live.overlay);
-            let kind = match learner.reported() {
-                true => gst::ProgressType::Continue,
-                false => gst::ProgressType::Start,
-            };
-            if let Some((structure, text)) = learner.report(false) {
-                messages.push(self.element_message(structure));
-                messages.push(self.progress_message(kind, "learn", &text));
-            }
+            self.report(learner, messages);
         }
         let outcome = Outcome {
             score: 0.0,
@@ -223,6 +217,54 @@ impl VadLite {
         };
         self.attach(&outcome, None, buffer);
         lock(&self.stats).count(None, false, failed, frame.lost);
+    }
+
+    /// Says how far the learner is, where it is time to.
+    fn report(&self, learner: &mut Learner, messages: &mut Vec<gst::Message>) {
+        let kind = match learner.reported() {
+            true => gst::ProgressType::Continue,
+            false => gst::ProgressType::Start,
+        };
+        if let Some((structure, text)) = learner.report(false) {
+            messages.push(self.element_message(structure));
+            messages.push(self.progress_message(kind, "learn", &text));
+        }
+    }
+
+    /// At the end of the stream: waits for a model that has all its frames, until it is written, the fit fails or the element is to stop.
+    pub(super) fn finish_learning(&self) {
+        loop {
+            let mut messages = Vec::new();
+            let (mut goes_on, mut missing) = (false, None);
+            if let Some(state) = lock(&self.state).as_mut() {
+                self.take_over(state, &mut messages);
+                if let Work::Learn(learner) = &mut state.work {
+                    missing = learner.missing();
+                    goes_on = missing.is_none() && !learner.failed();
+                    if goes_on {
+                        self.report(learner, &mut messages);
+                    }
+                }
+            }
+            for message in messages {
+                let _ = self.obj().post_message(message);
+            }
+            if let Some((taken, wanted)) = missing {
+                gst::element_imp_warning!(
+                    self,
+                    gst::StreamError::Failed,
+                    (
+                        "the stream ends after {} of {} frames to learn from; no model is written, see the property learn-frames",
+                        taken,
+                        wanted
+                    )
+                );
+            }
+            if !goes_on || self.leaving.load(Ordering::Relaxed) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn attach(&self, outcome: &Outcome<'_>, map: Option<MapView<'_>>, buffer: &mut gst::BufferRef) {

@@ -16,6 +16,7 @@ use glib::subclass::prelude::*;
 use gst::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{LazyLock, Mutex};
 use std::time::Instant;
@@ -53,7 +54,9 @@ const FORMATS: [gst_video::VideoFormat; 15] = {
 #[derive(Default)]
 pub struct VadLite {
     settings: Mutex<Settings>,
-    state: Mutex<Option<State>>,
+    pub(super) state: Mutex<Option<State>>,
+    /// The streaming thread is to come back: a flush, or the end of playing.
+    pub(super) leaving: AtomicBool,
     /// Where models that are set while playing are opened; some between start and stop.
     wanted: Mutex<Option<Sender<Settings>>>,
     /// Apart from `state`, which the streaming thread holds for the whole of an inspection.
@@ -81,6 +84,15 @@ impl Work {
             Self::Detect(inspection) => inspection.negotiate(picture),
             Self::Learn(learner) => learner.negotiate(picture),
         }
+    }
+}
+
+impl VadLite {
+    /// Whether the source goes on without waiting for anybody; so it is held for where it does not say.
+    fn is_live(&self) -> bool {
+        let mut query = gst::query::Latency::new();
+        let answered = self.obj().sink_pad().peer_query(&mut query);
+        !answered || query.result().0
     }
 }
 
@@ -158,6 +170,15 @@ impl ElementImpl for VadLite {
         });
         &TEMPLATES
     }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        let leaving = transition == gst::StateChange::PausedToReady;
+        self.leaving.store(leaving, Ordering::Relaxed);
+        self.parent_change_state(transition)
+    }
 }
 
 impl BaseTransformImpl for VadLite {
@@ -230,10 +251,14 @@ impl BaseTransformImpl for VadLite {
             .map_err(|_| gst::loggable_error!(CAT, "not raw video: {incaps}"))?;
         let layout = Layout::from_info(&info)
             .ok_or_else(|| gst::loggable_error!(CAT, "unsupported format {}", info.name()))?;
+        let waits = !self.is_live();
         let mut state = lock(&self.state);
         let state = state
             .as_mut()
             .ok_or_else(|| gst::loggable_error!(CAT, "caps before start"))?;
+        if let Work::Learn(learner) = &mut state.work {
+            learner.waits = waits;
+        }
         let picture = state.stream.picture.insert(Picture { info, layout });
         state.work.negotiate(picture);
         Ok(())
@@ -247,6 +272,12 @@ impl BaseTransformImpl for VadLite {
         ) && let Some(state) = lock(&self.state).as_mut()
         {
             state.stream.forget_last();
+        }
+        match event.type_() {
+            gst::EventType::FlushStart => self.leaving.store(true, Ordering::Relaxed),
+            gst::EventType::FlushStop => self.leaving.store(false, Ordering::Relaxed),
+            gst::EventType::Eos => self.finish_learning(),
+            _ => {}
         }
         self.parent_sink_event(event)
     }

@@ -63,6 +63,8 @@ pub struct Learner {
     duplicates: u64,
     /// Frames that came while all tensors were on their way.
     busy: u64,
+    /// The source is no camera: it may be held up, and no frame has to be left out.
+    pub waits: bool,
     work: Arc<Mutex<Work>>,
     /// Whether the model may be written: no more once the element has stopped. Apart from `work`, which frames wait for.
     may_write: Arc<Mutex<bool>>,
@@ -151,6 +153,7 @@ impl Learner {
             wanted: settings.learn_frames as usize,
             duplicates: 0,
             busy: 0,
+            waits: false,
             work,
             may_write,
             started: Instant::now(),
@@ -175,7 +178,10 @@ impl Learner {
             return Ok(());
         };
         if self.tensor.is_none() {
-            self.tensor = self.spare.try_recv().ok();
+            self.tensor = match self.waits {
+                true => self.spare.recv().ok(),
+                false => self.spare.try_recv().ok(),
+            };
         }
         let Some(tensor) = &mut self.tensor else {
             self.busy += 1;
@@ -290,6 +296,11 @@ impl Learner {
     /// Whether the bus has heard of the progress.
     pub fn reported(&self) -> bool {
         self.reported.is_some()
+    }
+
+    /// The frames taken and wanted, where more would be needed.
+    pub fn missing(&self) -> Option<(usize, usize)> {
+        self.tensors.as_ref().map(|_| (self.taken, self.wanted))
     }
 
     /// Whether the model is learnt and handed over.

@@ -28,7 +28,7 @@ pub fn properties() -> &'static [glib::ParamSpec] {
             glib::ParamSpecEnum::builder_with_default("method", defaults.method).nick("Method").blurb("What mode=learn fits").mutable_ready().build(),
             glib::ParamSpecUInt::builder("learn-frames")
                 .nick("Learn frames")
-                .blurb("Frames of good parts that mode=learn takes. Frames that show what another one did already (at most one in a thousand of 112x112 samples differs by more than 2 % of full scale: an empty or standing belt) do not count, nor those that come faster than they are taken in. Of those taken, frames unlike the others are left out in the end: a held-out score beyond Tukey's outer fence and three times that of nine tenths of them")
+                .blurb("Frames of good parts that mode=learn takes. Frames that show what another one did already (at most one in a thousand of 112x112 samples differs by more than 2 % of full scale: an empty or standing belt) do not count, nor those of a camera that come faster than they are taken in; a file waits, and its end waits for the model. Of those taken, frames unlike the others are left out in the end: a held-out score beyond Tukey's outer fence and three times that of nine tenths of them")
                 .minimum(10)
                 .maximum(100_000)
                 .default_value(defaults.learn_frames)
