@@ -34,6 +34,8 @@ fn record(
     let pipeline: gst::Pipeline = pipeline.downcast().unwrap();
     let flagged: BTreeSet<u64> = flagged.iter().copied().collect();
     let frames = std::sync::atomic::AtomicU64::new(0);
+    // As if the heatmap were on grey frames already.
+    let drawn = source.contains("GRAY8");
     let pad = pipeline
         .by_name("marks")
         .unwrap()
@@ -58,7 +60,7 @@ fn record(
             flagged,
             inspected: true,
             skipped: false,
-            drawn: false,
+            drawn,
             frame,
             model: "made-up.vadlite",
             latency: 1,
@@ -184,23 +186,26 @@ fn each_incident_is_one_file_with_its_run_up() {
 
 #[test]
 fn the_worst_frame_is_a_picture_with_its_heatmap() {
-    let folder = folder("picture");
-    let black = "videotestsrc num-buffers=60 pattern=black ! video/x-raw,format=I420,width=320,height=240,framerate=30/1";
-    record(black, &format!("location={}", folder.display()), &[20, 30]);
-    let picture = image::open(videos(&folder)[0].with_extension("png"))
-        .unwrap()
-        .to_rgb8();
-    assert_eq!(picture.dimensions(), (320, 240));
-    let bright = |x: u32, y: u32| {
-        picture
-            .get_pixel(x, y)
-            .0
-            .iter()
-            .map(|&value| u32::from(value))
-            .sum::<u32>()
-    };
-    assert!(bright(40, 30) > 100, "{}", bright(40, 30));
-    assert!(bright(280, 200) < 20, "{}", bright(280, 200));
+    for format in ["I420", "GRAY8"] {
+        let folder = folder(&format!("picture in {format}"));
+        let black = format!(
+            "videotestsrc num-buffers=60 pattern=black ! video/x-raw,format={format},width=320,height=240,framerate=30/1"
+        );
+        record(
+            &black,
+            &format!("location=\"{}\"", folder.display()),
+            &[20, 30],
+        );
+        let picture = image::open(videos(&folder)[0].with_extension("png"))
+            .unwrap()
+            .to_rgb8();
+        assert_eq!(picture.dimensions(), (320, 240));
+        // In colour, and only where the map is hot.
+        let [red, _, blue] = picture.get_pixel(40, 30).0.map(i32::from);
+        assert!((red - blue).abs() > 60, "{format}: {red}, {blue}");
+        let cold = picture.get_pixel(280, 200).0;
+        assert!(cold.iter().all(|value| *value < 20), "{format}: {cold:?}");
+    }
 }
 
 #[test]

@@ -50,7 +50,9 @@ impl Frame {
         let pixels = rgb.map_readable()?.to_vec();
         let mut picture =
             RgbImage::from_raw(width, height, pixels).context("a frame of another size")?;
-        if let Some(map) = self.map.as_ref().filter(|_| !self.drawn) {
+        // On a grey frame the map is there in grey: in colour it is easier to see.
+        let draws = !self.drawn || self.info.is_gray();
+        if let Some(map) = self.map.as_ref().filter(|_| draws) {
             let (values, _) = map.bytes.as_chunks::<4>();
             let values: Vec<f32> = values
                 .iter()
