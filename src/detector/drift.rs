@@ -3,10 +3,13 @@
 //! Two kinds of bet are placed against it. The first is on the scores of frames that are not flagged, so that defective parts do not
 //! count: each gets a conformal p-value, its rank among the calibration scores up to the threshold and all such scores before it (ties
 //! broken at random). While good parts score as they did these are independent and uniform (Vovk, Gammerman, Shafer 2005, theorem 8.2).
-//! Bets on higher and on lower scores share their capital (the Simple Jumper of Vovk et al. 2021). The second is that more than a fifth of
-//! the frames are flagged, as where nothing looks good any more. Both are summed over all times at which a change may have begun
-//! (Shiryaev 1963, Roberts 1966). The sum less the number of scores is a supermartingale, so until a false alarm it takes `limit` scores
-//! on average at least, whatever the distribution.
+//! Bets on higher and on lower scores share their capital (the Simple Jumper of Vovk et al. 2021). They allow for a margin: good scores
+//! may lie so close together that a change of no consequence, or the calibration's other heads (each fitted on four fifths of the images),
+//! would be told apart in time. The second is that more than a fifth of the frames are flagged, as where nothing looks good any more.
+//!
+//! Both are summed over all times at which a change may have begun (Shiryaev 1963, Roberts 1966). The sum less the number of scores is a
+//! supermartingale, so until a false alarm it takes `limit` scores on average at least, whatever the distribution, where each score is of a
+//! part of its own.
 
 use super::calibration::Calibration;
 
@@ -16,8 +19,8 @@ const BINS: usize = 1024;
 const REACH: f32 = 16.0;
 /// Share of the capital that moves between bets with each score.
 const JUMP: f64 = 0.01;
-/// The bets: on higher scores, on nothing, on lower ones.
-const BETS: [f64; 3] = [-1.0, 0.0, 1.0];
+/// By how much scores have to move for a change: a share of the way from the median of the good to the threshold, in logarithms.
+const MARGIN: f32 = 0.25;
 
 /// Share of flagged frames up to which they count as defects; a threshold that flags more is of no use.
 const FLAGGED: f64 = 0.2;
@@ -36,11 +39,15 @@ pub enum Direction {
 pub struct Drift {
     lowest: f32,
     step: f32,
+    /// Of the calibration scores.
+    median: f32,
+    /// [`MARGIN`].
+    margin: f32,
     /// Scores so far per bin, as a Fenwick tree; and those of the calibration alone.
     counts: Vec<u32>,
     calibration: Vec<u32>,
     limit: f64,
-    /// On the scores, one for each of [`BETS`].
+    /// On higher scores, on nothing, on lower ones.
     capital: [f64; 3],
     /// On the share of flagged frames.
     flagged: f64,
@@ -61,6 +68,8 @@ impl Drift {
         let mut drift = Self {
             lowest,
             step: (highest - lowest) / BINS as f32,
+            median: calibration.quantile(0.5),
+            margin: MARGIN,
             counts: vec![0; BINS + 1],
             calibration: Vec::new(),
             limit,
@@ -121,10 +130,11 @@ impl Drift {
             self.flagged *= 2.0 - FLAGGED;
         } else {
             self.flagged *= 1.0 - FLAGGED;
-            let p = self.rank(score, threshold);
-            for (capital, bet) in self.capital.iter_mut().zip(BETS) {
-                *capital *= 1.0 + bet * (p - 0.5);
-            }
+            let margin = (threshold / self.median).max(1.0).powf(self.margin);
+            let tie = self.random.f64();
+            self.capital[0] *= 1.5 - self.higher(score / margin, threshold, tie);
+            self.capital[2] *= 0.5 + self.higher(score * margin, threshold, tie);
+            self.count(self.bin(score));
         }
         if self.sum() < self.limit {
             return None;
@@ -140,15 +150,13 @@ impl Drift {
         Some(direction)
     }
 
-    /// The p-value of a score up to the threshold: the share of scores that are higher, this one among its equals at random.
-    fn rank(&mut self, score: f32, threshold: f32) -> f64 {
+    /// The p-value of a score: the share of those up to the threshold that are higher, `tie` of its equals (it is one) among them.
+    fn higher(&self, score: f32, threshold: f32, tie: f64) -> f64 {
         let bin = self.bin(score);
-        let (below, until) = (self.below(bin), self.below(bin + 1));
         let total = self.below(self.bin(threshold) + 1);
-        self.count(bin);
-        let higher = f64::from(total - until);
+        let (below, until) = (self.below(bin).min(total), self.below(bin + 1).min(total));
         let equal = f64::from(until - below + 1);
-        (higher + self.random.f64() * equal) / f64::from(total + 1)
+        (f64::from(total - until) + tie * equal) / f64::from(total + 1)
     }
 }
 
@@ -176,6 +184,8 @@ mod tests {
         let mut alarms = 0;
         for run in 0..60 {
             let mut drift = test(&mut random, 20 + 5 * run, 500.0);
+            // With a margin they are rarer by far.
+            drift.margin = 0.0;
             // Until the first alarm: what follows one begins from the calibration alone, as in use.
             for _ in 0..5000 {
                 alarms += usize::from(drift.take(score(&mut random, 0.0), THRESHOLD).is_some());
@@ -202,6 +212,22 @@ mod tests {
                 assert_eq!(noticed.unwrap().1, direction);
             }
         }
+    }
+
+    /// Scores that lie close together, each a little higher than those before; far from the threshold that says nothing.
+    #[test]
+    fn a_change_of_no_consequence_is_no_drift() {
+        let mut random = fastrand::Rng::with_seed(5);
+        let close = |random: &mut fastrand::Rng| score(random, 0.0).powf(0.1);
+        let scores = (0..300).map(|_| close(&mut random)).collect();
+        let calibration = Calibration::new(scores).unwrap();
+        let mut drift = Drift::new(&calibration, 10_000.0);
+        for number in 0..3000 {
+            let score = 1.02 * close(&mut random);
+            assert_eq!(drift.take(score, THRESHOLD), None, "{number}");
+        }
+        let noticed = (1..=100).find_map(|_| drift.take(1.2 * close(&mut random), THRESHOLD));
+        assert_eq!(noticed, Some(Direction::Up));
     }
 
     /// A tenth of defective frames, and thresholds that flag many.

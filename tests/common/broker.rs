@@ -13,8 +13,15 @@ pub struct Broker {
 
 impl Broker {
     pub fn start(port: u16) -> Self {
+        Self::start_with(port, "")
+    }
+
+    /// With more lines in its configuration, such as another listener.
+    pub fn start_with(port: u16, more: &str) -> Self {
         let path = super::scratch().join(format!("mosquitto-{port}.conf"));
-        let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n");
+        let text = format!(
+            "per_listener_settings true\npersistence false\nuser root\nlistener {port} 127.0.0.1\nallow_anonymous true\n{more}"
+        );
         std::fs::write(&path, text).unwrap();
         let program = if std::path::Path::new("/usr/sbin/mosquitto").exists() {
             "/usr/sbin/mosquitto"

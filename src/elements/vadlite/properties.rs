@@ -88,7 +88,7 @@ pub fn properties() -> &'static [glib::ParamSpec] {
                 .build(),
             glib::ParamSpecUInt::builder("drift-limit")
                 .nick("Drift limit")
-                .blurb("An element message vadlite-drift says when scores have become higher or lower than those of the good parts that the threshold was set on (a dirty lens, another lamp), or more than a fifth of frames are flagged; fewer flagged frames count as defects. Scores tested until a false one, on average at least; 0: no test")
+                .blurb("An element message vadlite-drift says when scores have become higher or lower than those of the good parts that the threshold was set on (a dirty lens, another lamp) by a quarter of the way from their median to the threshold, or more than a fifth of frames are flagged; fewer flagged frames count as defects. Scores tested until a false one, on average at least; 0: no test")
                 .default_value(live.drift_limit)
                 .mutable_ready()
                 .build(),
