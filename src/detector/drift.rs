@@ -19,6 +19,9 @@ const BINS: usize = 1024;
 const REACH: f32 = 16.0;
 /// Share of the capital that moves between bets with each score.
 const JUMP: f64 = 0.01;
+/// What is staked on higher scores (negative) and on lower ones: the strong bets win soon where much has changed, the others where little
+/// has, and the last keeps its capital.
+const BETS: [f64; 5] = [-1.8, -1.0, 0.0, 1.0, 1.8];
 /// By how much scores have to move for a change: a share of the way from the median of the good to the threshold, in logarithms.
 const MARGIN: f32 = 0.25;
 
@@ -47,8 +50,8 @@ pub struct Drift {
     counts: Vec<u32>,
     calibration: Vec<u32>,
     limit: f64,
-    /// On higher scores, on nothing, on lower ones.
-    capital: [f64; 3],
+    /// On the scores, one for each of [`BETS`].
+    capital: [f64; BETS.len()],
     /// On the share of flagged frames.
     flagged: f64,
     random: fastrand::Rng,
@@ -73,7 +76,7 @@ impl Drift {
             counts: vec![0; BINS + 1],
             calibration: Vec::new(),
             limit,
-            capital: [0.0; 3],
+            capital: [0.0; BETS.len()],
             flagged: 0.0,
             random: fastrand::Rng::with_seed(0),
         };
@@ -121,9 +124,10 @@ impl Drift {
     /// `threshold` are those of flagged frames.
     pub fn take(&mut self, score: f32, threshold: f32) -> Option<Direction> {
         // One more bettor begins with every score: half of its capital is for the scores, half for the flagged frames.
-        let mean: f64 = self.capital.iter().sum::<f64>() / 3.0;
+        let bets = BETS.len() as f64;
+        let mean = self.capital.iter().sum::<f64>() / bets;
         for capital in &mut self.capital {
-            *capital = (1.0 - JUMP) * *capital + JUMP * mean + 1.0 / 6.0;
+            *capital = (1.0 - JUMP) * *capital + JUMP * mean + 0.5 / bets;
         }
         self.flagged += 0.5;
         if score > threshold {
@@ -132,20 +136,24 @@ impl Drift {
             self.flagged *= 1.0 - FLAGGED;
             let margin = (threshold / self.median).max(1.0).powf(self.margin);
             let tie = self.random.f64();
-            self.capital[0] *= 1.5 - self.higher(score / margin, threshold, tie);
-            self.capital[2] *= 0.5 + self.higher(score * margin, threshold, tie);
+            let higher = self.higher(score / margin, threshold, tie);
+            let lower = self.higher(score * margin, threshold, tie);
+            for (capital, bet) in self.capital.iter_mut().zip(BETS) {
+                let p = if bet < 0.0 { higher } else { lower };
+                *capital *= 1.0 + bet * (p - 0.5);
+            }
             self.count(self.bin(score));
         }
         if self.sum() < self.limit {
             return None;
         }
-        let [up, _, down] = self.capital;
-        let direction = if up + self.flagged > down {
+        let [strong_up, up, _, down, strong_down] = self.capital;
+        let direction = if strong_up + up + self.flagged > down + strong_down {
             Direction::Up
         } else {
             Direction::Down
         };
-        (self.capital, self.flagged) = ([0.0; 3], 0.0);
+        (self.capital, self.flagged) = ([0.0; BETS.len()], 0.0);
         self.counts.clone_from(&self.calibration);
         Some(direction)
     }
