@@ -78,7 +78,7 @@ fn a_minute_from_the_first_good_part_to_the_gate() {
         seed: belt_seed(),
         frames: 60 * RATE,
         defects_from: 30 * RATE,
-        dim_from: 50 * RATE,
+        dim_from: 47 * RATE,
     };
     let video = scratch().join("minute.mkv");
     belt.write(&video);

@@ -5,9 +5,10 @@
 //! broken at random). While good parts score as they did these are independent and uniform (Vovk, Gammerman, Shafer 2005, theorem 8.2).
 //! Bets on higher and on lower scores share their capital (the Simple Jumper of Vovk et al. 2021). They allow for a margin: good scores
 //! may lie so close together that a change of no consequence, or the calibration's other heads (each fitted on four fifths of the images),
-//! would be told apart in time. The second is that more than a fifth of the frames are flagged, as where nothing looks good any more.
+//! would be told apart in time. The second is that more than a fifth of the frames are flagged, as where nothing looks good any more; it is
+//! also placed together with the first, for a change that takes scores to about the threshold.
 //!
-//! Both are summed over all times at which a change may have begun (Shiryaev 1963, Roberts 1966). The sum less the number of scores is a
+//! All are summed over all times at which a change may have begun (Shiryaev 1963, Roberts 1966). The sum less the number of scores is a
 //! supermartingale, so until a false alarm it takes `limit` scores on average at least, whatever the distribution, where each score is of a
 //! part of its own.
 
@@ -19,9 +20,26 @@ const BINS: usize = 1024;
 const REACH: f32 = 16.0;
 /// Share of the capital that moves between bets with each score.
 const JUMP: f64 = 0.01;
-/// What is staked on higher scores (negative) and on lower ones: the strong bets win soon where much has changed, the others where little
-/// has, and the last keeps its capital.
-const BETS: [f64; 5] = [-1.8, -1.0, 0.0, 1.0, 1.8];
+/// A way to bet: what is staked on higher scores (negative) or on lower ones, and whether on many flagged frames as well.
+struct Bet {
+    scores: f64,
+    flagged: bool,
+}
+
+const fn bet(scores: f64, flagged: bool) -> Bet {
+    Bet { scores, flagged }
+}
+
+/// High stakes win soon where much has changed, low ones where little has. The one without any keeps its capital.
+const BETS: [Bet; 7] = [
+    bet(0.0, false),
+    bet(-1.8, false),
+    bet(-1.0, false),
+    bet(1.0, false),
+    bet(1.8, false),
+    bet(0.0, true),
+    bet(-1.8, true),
+];
 /// By how much scores have to move for a change: a share of the way from the median of the good to the threshold, in logarithms.
 const MARGIN: f32 = 0.25;
 
@@ -50,10 +68,8 @@ pub struct Drift {
     counts: Vec<u32>,
     calibration: Vec<u32>,
     limit: f64,
-    /// On the scores, one for each of [`BETS`].
+    /// One for each of [`BETS`].
     capital: [f64; BETS.len()],
-    /// On the share of flagged frames.
-    flagged: f64,
     random: fastrand::Rng,
 }
 
@@ -77,7 +93,6 @@ impl Drift {
             calibration: Vec::new(),
             limit,
             capital: [0.0; BETS.len()],
-            flagged: 0.0,
             random: fastrand::Rng::with_seed(0),
         };
         for score in scores {
@@ -110,52 +125,55 @@ impl Drift {
         sum
     }
 
-    /// All bets together.
-    fn sum(&self) -> f64 {
-        self.capital.iter().sum::<f64>() + self.flagged
-    }
-
     /// How much speaks for a change, as the share of the limit in 0..1, by its logarithm.
     pub fn level(&self) -> f64 {
-        ((1.0 + self.sum()).ln() / self.limit.ln()).clamp(0.0, 1.0)
+        let capital: f64 = self.capital.iter().sum();
+        ((1.0 + capital).ln() / self.limit.ln()).clamp(0.0, 1.0)
     }
 
     /// Takes a score in, and says what has changed where enough speaks for it; then begins again from the calibration scores. Scores above
     /// `threshold` are those of flagged frames.
     pub fn take(&mut self, score: f32, threshold: f32) -> Option<Direction> {
-        // One more bettor begins with every score: half of its capital is for the scores, half for the flagged frames.
-        let bets = BETS.len() as f64;
-        let mean = self.capital.iter().sum::<f64>() / bets;
-        for capital in &mut self.capital {
-            *capital = (1.0 - JUMP) * *capital + JUMP * mean + 0.5 / bets;
-        }
-        self.flagged += 0.5;
-        if score > threshold {
-            self.flagged *= 2.0 - FLAGGED;
-        } else {
-            self.flagged *= 1.0 - FLAGGED;
+        let flagged = score > threshold;
+        let (mut higher, mut lower) = (0.5, 0.5);
+        if !flagged {
             let margin = (threshold / self.median).max(1.0).powf(self.margin);
             let tie = self.random.f64();
-            let higher = self.higher(score / margin, threshold, tie);
-            let lower = self.higher(score * margin, threshold, tie);
-            for (capital, bet) in self.capital.iter_mut().zip(BETS) {
-                let p = if bet < 0.0 { higher } else { lower };
-                *capital *= 1.0 + bet * (p - 0.5);
-            }
+            higher = self.higher(score / margin, threshold, tie);
+            lower = self.higher(score * margin, threshold, tie);
             self.count(self.bin(score));
         }
-        if self.sum() < self.limit {
+        let bets = BETS.len() as f64;
+        let mean = self.capital.iter().sum::<f64>() / bets;
+        for (capital, bet) in self.capital.iter_mut().zip(&BETS) {
+            // One more bettor, with a share for each bet, begins with every score.
+            *capital = (1.0 - JUMP) * *capital + JUMP * mean + 1.0 / bets;
+            let p = if bet.scores < 0.0 { higher } else { lower };
+            *capital *= 1.0 + bet.scores * (p - 0.5);
+            if bet.flagged {
+                *capital *= f64::from(u8::from(flagged)) + 1.0 - FLAGGED;
+            }
+        }
+        if self.capital.iter().sum::<f64>() < self.limit {
             return None;
         }
-        let [strong_up, up, _, down, strong_down] = self.capital;
-        let direction = if strong_up + up + self.flagged > down + strong_down {
+        // Which kind of bet has won.
+        let won: f64 = BETS
+            .iter()
+            .zip(self.capital)
+            .map(|(bet, capital)| match bet.scores {
+                lower if lower > 0.0 => -capital,
+                higher if higher < 0.0 || bet.flagged => capital,
+                _ => 0.0,
+            })
+            .sum();
+        self.capital = [0.0; BETS.len()];
+        self.counts.clone_from(&self.calibration);
+        Some(if won > 0.0 {
             Direction::Up
         } else {
             Direction::Down
-        };
-        (self.capital, self.flagged) = ([0.0; BETS.len()], 0.0);
-        self.counts.clone_from(&self.calibration);
-        Some(direction)
+        })
     }
 
     /// The p-value of a score: the share of those up to the threshold that are higher, `tie` of its equals (it is one) among them.
