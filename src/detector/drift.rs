@@ -20,6 +20,7 @@ const BINS: usize = 1024;
 const REACH: f32 = 16.0;
 /// Share of the capital that moves between bets with each score.
 const JUMP: f64 = 0.01;
+
 /// A way to bet: what is staked on higher scores (negative) or on lower ones, and whether on many flagged frames as well.
 struct Bet {
     scores: f64,
@@ -40,6 +41,7 @@ const BETS: [Bet; 7] = [
     bet(0.0, true),
     bet(-1.8, true),
 ];
+
 /// By how much scores have to move for a change: a share of the way from the median of the good to the threshold, in logarithms.
 const MARGIN: f32 = 0.25;
 

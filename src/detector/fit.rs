@@ -7,10 +7,9 @@ use super::calibration::Calibration;
 use super::device::Device;
 use super::embedding::Embedding;
 use super::error::{Error, Result};
+use super::head_tensors::{HeadTensor, TensorReader};
 use super::heads::{HeadFitter, Preset, Progress, Recipe};
-use super::model_file::{
-    FORMAT_VERSION, HeadTensor, Metadata, ModelFile, Quantiles, RESIZE, TensorReader,
-};
+use super::model_file::{FORMAT_VERSION, Metadata, ModelFile, Quantiles, RESIZE};
 use super::samples::{self, Samples};
 use super::tiles::{Features, Tiles};
 use rayon::prelude::*;

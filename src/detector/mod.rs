@@ -10,6 +10,7 @@ pub mod drift;
 pub(crate) mod embedding;
 pub mod error;
 mod fit;
+pub mod head_tensors;
 pub mod heads;
 pub mod metrics;
 pub mod model_file;

@@ -3,7 +3,7 @@
 use super::{HeadFitter, Progress};
 use crate::detector::embedding::Embedding;
 use crate::detector::error::{Error, Result};
-use crate::detector::model_file::HeadTensor;
+use crate::detector::head_tensors::HeadTensor;
 use crate::detector::samples::Samples;
 use faer::Mat;
 use half::f16;

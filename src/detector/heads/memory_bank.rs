@@ -2,7 +2,7 @@
 
 use super::{HeadFitter, Progress};
 use crate::detector::error::{Error, Result};
-use crate::detector::model_file::HeadTensor;
+use crate::detector::head_tensors::HeadTensor;
 use crate::detector::samples::Samples;
 use crate::detector::search::coreset::greedy_k_center;
 use half::f16;

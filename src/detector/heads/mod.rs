@@ -11,7 +11,7 @@ mod whitening;
 use super::backbone::TapShape;
 use super::embedding::{Embedding, Pooling};
 use super::error::Result;
-use super::model_file::{HeadTensor, TensorReader};
+use super::head_tensors::{HeadTensor, TensorReader};
 use super::samples::Samples;
 use super::tiles::Tiles;
 use half::f16;

@@ -4,7 +4,7 @@ use super::Head;
 use super::gaussian::GaussianStatistics;
 use crate::detector::embedding::Embedding;
 use crate::detector::error::{Error, Result};
-use crate::detector::model_file::{HeadTensor, TensorReader};
+use crate::detector::head_tensors::{HeadTensor, TensorReader};
 use crate::detector::search::distance::{LANES, Lanes, gather_panel};
 use faer::{Mat, Side};
 use rayon::prelude::*;

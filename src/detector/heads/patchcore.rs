@@ -3,7 +3,7 @@
 use super::Head;
 use super::memory_bank::BankFitter;
 use crate::detector::embedding::Embedding;
-use crate::detector::model_file::{HeadTensor, TensorReader};
+use crate::detector::head_tensors::{HeadTensor, TensorReader};
 use crate::detector::search::distance::{Bank, LANES, Lanes, gather_panel, squared_distance};
 
 /// Vectors in the bank (the paper's K).

@@ -13,7 +13,7 @@ use super::gaussian::GaussianStatistics;
 use super::padim::inverse_factor;
 use crate::detector::embedding::Embedding;
 use crate::detector::error::{Error, Result};
-use crate::detector::model_file::{HeadTensor, TensorReader};
+use crate::detector::head_tensors::{HeadTensor, TensorReader};
 use crate::detector::search::distance::{LANES, Lanes, ROWS, dot_products, gather_panel};
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};

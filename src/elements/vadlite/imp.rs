@@ -251,7 +251,7 @@ impl BaseTransformImpl for VadLite {
             .map_err(|_| gst::loggable_error!(CAT, "not raw video: {incaps}"))?;
         let layout = Layout::from_info(&info)
             .ok_or_else(|| gst::loggable_error!(CAT, "unsupported format {}", info.name()))?;
-        let waits = !self.is_live();
+        let waits = lock(&self.settings).mode == Mode::Learn && !self.is_live();
         let mut state = lock(&self.state);
         let state = state
             .as_mut()

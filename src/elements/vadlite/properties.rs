@@ -1,6 +1,7 @@
 //! The properties of `vadlite`: their ranges and descriptions.
 
 use super::settings::Settings;
+use crate::elements::text;
 use gst::prelude::*;
 use std::sync::LazyLock;
 
@@ -9,13 +10,6 @@ pub fn properties() -> &'static [glib::ParamSpec] {
     static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
         let defaults = Settings::default();
         let live = defaults.live;
-        let text = |name: &str, nick: &str, blurb: &str| {
-            glib::ParamSpecString::builder(name)
-                .nick(nick)
-                .blurb(blurb)
-                .mutable_ready()
-                .build()
-        };
         vec![
             glib::ParamSpecString::builder("model")
                 .nick("Model")

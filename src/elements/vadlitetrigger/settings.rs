@@ -1,7 +1,7 @@
 //! The properties of `vadlitetrigger`.
 
 use super::parts;
-use crate::elements::time;
+use crate::elements::{text, time};
 use gst::prelude::*;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -160,13 +160,6 @@ pub fn properties() -> &'static [glib::ParamSpec] {
     static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
         let defaults = Settings::default();
         let live = defaults.live;
-        let text = |name: &str, nick: &str, blurb: &str| {
-            glib::ParamSpecString::builder(name)
-                .nick(nick)
-                .blurb(blurb)
-                .mutable_ready()
-                .build()
-        };
         let time = |name: &str, nick: &str, default: u64, blurb: &str| {
             glib::ParamSpecUInt64::builder(name)
                 .nick(nick)

@@ -3,9 +3,9 @@
 
 use crate::detector::embedding::Embedding;
 use crate::detector::error::Result;
+use crate::detector::head_tensors::{HeadTensor, TensorReader};
 use crate::detector::heads::Head;
 use crate::detector::heads::gaussian::GaussianStatistics;
-use crate::detector::model_file::{HeadTensor, TensorReader};
 
 /// Added to every variance (the paper's code; PaDiM adds the same to its covariance's diagonal).
 const REGULARIZATION: f64 = 0.01;

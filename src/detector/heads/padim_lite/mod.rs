@@ -9,7 +9,7 @@ use super::gaussian::GaussianFitter;
 use super::{Head, Preset};
 use crate::detector::embedding::Embedding;
 use crate::detector::error::Result;
-use crate::detector::model_file::TensorReader;
+use crate::detector::head_tensors::TensorReader;
 
 /// A fitter for embeddings like `shape`.
 ///

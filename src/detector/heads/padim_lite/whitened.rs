@@ -2,10 +2,10 @@
 
 use crate::detector::embedding::Embedding;
 use crate::detector::error::Result;
+use crate::detector::head_tensors::{HeadTensor, TensorReader};
 use crate::detector::heads::Head;
 use crate::detector::heads::gaussian::GaussianStatistics;
 use crate::detector::heads::whitening::{self, Shape, Whitening};
-use crate::detector::model_file::{HeadTensor, TensorReader};
 use crate::detector::search::distance::LANES;
 
 /// What fits into 131,072 bytes for 224 dimensions at 14 x 14 positions.

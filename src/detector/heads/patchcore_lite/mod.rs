@@ -8,7 +8,7 @@ pub use residual_bank::{Fitter as DefaultFitter, MAP_SIGMA as DEFAULT_MAP_SIGMA}
 
 use super::{Head, Preset};
 use crate::detector::embedding::Embedding;
-use crate::detector::model_file::TensorReader;
+use crate::detector::head_tensors::TensorReader;
 
 pub fn load(
     preset: Preset,

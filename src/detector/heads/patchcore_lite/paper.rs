@@ -7,9 +7,9 @@
 
 use crate::detector::embedding::Embedding;
 use crate::detector::error::{Error, Result};
+use crate::detector::head_tensors::{HeadTensor, TensorReader};
 use crate::detector::heads::Head;
 use crate::detector::heads::memory_bank::BankFitter;
-use crate::detector::model_file::{HeadTensor, TensorReader};
 use crate::detector::samples::Samples;
 use crate::detector::search::fast_scan::FastScan;
 use crate::detector::search::product_quantizer::ProductQuantizer;

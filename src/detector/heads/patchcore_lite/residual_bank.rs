@@ -6,10 +6,10 @@
 
 use crate::detector::embedding::Embedding;
 use crate::detector::error::Result;
+use crate::detector::head_tensors::{HeadTensor, TensorReader};
 use crate::detector::heads::gaussian::GaussianStatistics;
 use crate::detector::heads::whitening::{self, Shape, Whitening};
 use crate::detector::heads::{Head, HeadFitter, Progress};
-use crate::detector::model_file::{HeadTensor, TensorReader};
 use crate::detector::samples::Samples;
 use crate::detector::search::coreset::greedy_k_center;
 use crate::detector::search::distance::{Bank, LANES};
