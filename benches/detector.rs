@@ -5,26 +5,23 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use gstvadlite::detector::anomaly_map::AnomalyMap;
 use gstvadlite::detector::backbone::{Backbone, BackboneFile, resolve};
-use gstvadlite::detector::heads::{Method, Preset, Recipe};
-use gstvadlite::detector::tiles::Tiles;
-use gstvadlite::detector::{Detector, Device, FitOptions, Fitter, Options};
+use gstvadlite::detector::error::{Chain, Error};
+use gstvadlite::detector::heads::Recipe;
+use gstvadlite::detector::method::{Method, Preset};
+use gstvadlite::detector::{Detector, FitOptions, Fitter, Progress, RuntimeOptions};
+use gstvadlite::geometry::Size;
+use ndarray::Array3;
 
-const SIZE: usize = 224;
+const SIZE: Size = Size::square(224);
 /// 30 pictures make as many candidates as a bank of 2,000 and more needs.
 const PICTURES: u64 = 30;
 
-fn picture(seed: u64) -> Vec<f32> {
+fn picture(seed: u64) -> Array3<f32> {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut tensor = Vec::with_capacity(3 * SIZE * SIZE);
-    for channel in 0..3 {
-        for y in 0..SIZE {
-            for x in 0..SIZE {
-                let wave = (0.11 * (x + 7 * channel) as f32).sin() * (0.07 * y as f32).cos();
-                tensor.push(0.5 * wave + 0.2 * (random.f32() - 0.5));
-            }
-        }
-    }
-    tensor
+    Array3::from_shape_fn((3, SIZE.height, SIZE.width), |(channel, y, x)| {
+        let wave = (0.11 * (x + 7 * channel) as f32).sin() * (0.07 * y as f32).cos();
+        0.5 * wave + 0.2 * (random.f32() - 0.5)
+    })
 }
 
 fn backbones(criterion: &mut Criterion) -> gstvadlite::detector::Result<()> {
@@ -33,13 +30,13 @@ fn backbones(criterion: &mut Criterion) -> gstvadlite::detector::Result<()> {
     for name in ["mobilenetv2.onnx", "mobilenetv2-int8.onnx"] {
         let file = BackboneFile::read(&resolve(None, name, None)?)?;
         for tap in ["features.10", "features.13"] {
-            let options = Options {
+            let options = RuntimeOptions {
                 threads: 1,
-                ..Options::default()
+                ..RuntimeOptions::default()
             };
-            let mut backbone = Backbone::new(&file, &[tap.into()], (SIZE, SIZE), options)?;
+            let mut backbone = Backbone::new(&file, &[tap.into()], SIZE, options)?;
             group.bench_function(format!("{name} to {tap}"), |b| {
-                b.iter(|| backbone.run(&image, |taps| taps.len()));
+                b.iter(|| backbone.run(image.view(), |taps| taps.len()));
             });
         }
     }
@@ -58,29 +55,17 @@ fn heads(criterion: &mut Criterion) -> gstvadlite::detector::Result<()> {
         (Method::Padim, Preset::Default),
         (Method::Patchcore, Preset::Default),
     ] {
-        let mut fitter = Fitter::new(FitOptions {
-            recipe: Recipe { method, preset },
-            backbone: &backbone,
-            taps: Vec::new(),
-            dimensions: None,
-            tiles: Tiles::ONE,
-            input_size: [SIZE, SIZE],
-            roi: [0.0, 0.0, 1.0, 1.0],
-            false_reject_rate: None,
-            video_of: None,
-            threads: 0,
-            library: None,
-            device: Device::Cpu,
-        })?;
+        let mut fitter = Fitter::new(FitOptions::new(Recipe { method, preset }, &backbone))?;
         for seed in 0..PICTURES {
-            fitter.add(&picture(seed))?;
+            fitter.add(picture(seed).view())?;
         }
-        let (model, backbone) = fitter.finish(&mut |_, _, _| ())?;
-        let mut detector = match Detector::new(model, backbone) {
-            Ok(detector) => detector,
-            Err(reason) => return Err(gstvadlite::detector::Error::Fit(reason)),
-        };
-        detector.inspect(&picture(PICTURES))?;
+        let (model, backbone) = fitter.finish(&mut Progress::none())?;
+        let detector = Detector::new(model, backbone);
+        let mut detector = detector.map_err(|source| Error::Model {
+            path: "fitted just now".into(),
+            source,
+        })?;
+        detector.inspect(picture(PICTURES).view())?;
         let name = format!("{} {}", method.name(), preset.name());
         group.bench_function(name, |b| b.iter(|| detector.rescore()));
     }
@@ -90,7 +75,7 @@ fn heads(criterion: &mut Criterion) -> gstvadlite::detector::Result<()> {
 
 fn map(criterion: &mut Criterion) {
     let scores: Vec<f32> = (0..196).map(|patch| (patch % 17) as f32).collect();
-    let mut map = AnomalyMap::new((14, 14), (112, 112), 3.0, 1.5);
+    let mut map = AnomalyMap::new(Size::square(14), Size::square(112), 3.0, 1.5);
     criterion.bench_function("AnomalyMap::update, 14x14 to 112x112", |b| {
         b.iter(|| map.update(&scores));
     });
@@ -101,7 +86,7 @@ fn map(criterion: &mut Criterion) {
 
 fn all(criterion: &mut Criterion) {
     if let Err(error) = backbones(criterion).and_then(|()| heads(criterion)) {
-        eprintln!("{error}");
+        eprintln!("{}", Chain(&error));
         std::process::exit(1);
     }
     map(criterion);

@@ -7,31 +7,15 @@
 use anyhow::Context as _;
 use gstvadlite::cli::images;
 use gstvadlite::detector::backbone::{Backbone, BackboneFile, DEFAULT_BACKBONE, find};
-use gstvadlite::detector::heads::{Method, Preset, Recipe};
-use gstvadlite::detector::tiles::Tiles;
-use gstvadlite::detector::{Device, FitOptions, Fitter, Options};
+use gstvadlite::detector::heads::Recipe;
+use gstvadlite::detector::method::{Method, Preset};
+use gstvadlite::detector::{FitOptions, Fitter, Progress, RuntimeOptions};
+use gstvadlite::geometry::{Roi, Size};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 const RUNS: usize = 5;
-const SIZE: [usize; 2] = [224, 224];
-
-fn options(recipe: Recipe, backbone: &Path) -> FitOptions<'_> {
-    FitOptions {
-        recipe,
-        backbone,
-        taps: Vec::new(),
-        dimensions: None,
-        tiles: Tiles::ONE,
-        input_size: SIZE,
-        roi: [0.0, 0.0, 1.0, 1.0],
-        false_reject_rate: None,
-        video_of: None,
-        threads: 0,
-        library: None,
-        device: Device::Cpu,
-    }
-}
+const SIZE: Size = Size::square(224);
 
 /// Seconds of decoding and of the backbone, cut as the recipe needs it.
 fn backbone_alone(paths: &[PathBuf], recipe: Recipe, file: &Path) -> anyhow::Result<f64> {
@@ -40,12 +24,12 @@ fn backbone_alone(paths: &[PathBuf], recipe: Recipe, file: &Path) -> anyhow::Res
     let mut backbone = Backbone::new(
         &BackboneFile::read(file)?,
         &taps,
-        (SIZE[0], SIZE[1]),
-        Options::default(),
+        SIZE,
+        RuntimeOptions::default(),
     )?;
-    let target = images::target(SIZE, backbone.normalization(), [0.0, 0.0, 1.0, 1.0]);
+    let target = images::target(SIZE, backbone.normalization(), Roi::WHOLE);
     images::for_each_tensor(paths, target, |_, tensor| {
-        Ok(backbone.run(&tensor?, |_| ())?)
+        Ok(backbone.run(tensor?.view(), |_| ())?)
     })?;
     Ok(start.elapsed().as_secs_f64())
 }
@@ -53,10 +37,10 @@ fn backbone_alone(paths: &[PathBuf], recipe: Recipe, file: &Path) -> anyhow::Res
 /// Seconds of decoding, backbone, head and threshold.
 fn fit(paths: &[PathBuf], recipe: Recipe, file: &Path) -> anyhow::Result<f64> {
     let start = Instant::now();
-    let mut fitter = Fitter::new(options(recipe, file))?;
-    let target = images::target(SIZE, fitter.normalization(), [0.0, 0.0, 1.0, 1.0]);
-    images::for_each_tensor(paths, target, |_, tensor| Ok(fitter.add(&tensor?)?))?;
-    fitter.finish(&mut |_, _, _| ())?;
+    let mut fitter = Fitter::new(FitOptions::new(recipe, file))?;
+    let target = images::target(SIZE, fitter.normalization(), Roi::WHOLE);
+    images::for_each_tensor(paths, target, |_, tensor| Ok(fitter.add(tensor?.view())?))?;
+    fitter.finish(&mut Progress::none())?;
     Ok(start.elapsed().as_secs_f64())
 }
 

@@ -7,9 +7,10 @@
 
 use clap::Parser as _;
 use gstvadlite::cli::images::{Picture, list, target};
-use gstvadlite::detector::heads::{Method, Preset, Recipe};
-use gstvadlite::detector::tiles::Tiles;
-use gstvadlite::detector::{Detector, Device, FitOptions, Fitter, backbone};
+use gstvadlite::detector::heads::Recipe;
+use gstvadlite::detector::method::{Method, Preset};
+use gstvadlite::detector::{Detector, FitOptions, Fitter, Progress, backbone};
+use gstvadlite::geometry::{Roi, Size};
 use rayon::prelude::*;
 use std::path::PathBuf;
 
@@ -40,25 +41,16 @@ fn main() -> anyhow::Result<()> {
     }
     anyhow::ensure!(paths.len() > images, "{} images are too few", paths.len());
     let file = backbone::resolve(None, backbone::DEFAULT_BACKBONE, None)?;
+    let recipe = Recipe {
+        method,
+        preset: Preset::Default,
+    };
     let options = || FitOptions {
-        recipe: Recipe {
-            method,
-            preset: Preset::Default,
-        },
-        backbone: &file,
-        taps: Vec::new(),
-        dimensions: None,
-        tiles: Tiles::ONE,
-        input_size: [224; 2],
-        roi: [0.0, 0.0, 1.0, 1.0],
         false_reject_rate: Some(rate),
-        video_of: None,
-        threads: 0,
-        library: None,
-        device: Device::default(),
+        ..FitOptions::new(recipe, &file)
     };
     let normalization = Fitter::new(options())?.normalization();
-    let looks = target([224; 2], normalization, [0.0, 0.0, 1.0, 1.0]);
+    let looks = target(Size::square(224), normalization, Roi::WHOLE);
     let tensors = paths
         .par_iter()
         .map(|path| Picture::open(path)?.tensor(looks))
@@ -72,14 +64,14 @@ fn main() -> anyhow::Result<()> {
         let (fit, rest) = order.split_at(images);
         let mut fitter = Fitter::new(options())?;
         for &image in fit {
-            fitter.add(&tensors[image])?;
+            fitter.add(tensors[image].view())?;
         }
-        let (model, backbone) = fitter.finish(&mut |_, _, _| {})?;
+        let (model, backbone) = fitter.finish(&mut Progress::none())?;
         let threshold = model.metadata.threshold;
-        let mut detector = Detector::new(model, backbone).map_err(anyhow::Error::msg)?;
+        let mut detector = Detector::new(model, backbone)?;
         let mut count = 0;
         for &image in rest {
-            count += usize::from(detector.inspect(&tensors[image])? > threshold);
+            count += usize::from(detector.inspect(tensors[image].view())? > threshold);
         }
         eprintln!("split {split}: {count} of {unseen} rejected");
         rejected.push(count);

@@ -2,6 +2,7 @@
 //!
 //!     cargo run --release --example quantizer_error -- VECTORS.f32 DIMENSIONS SUBSPACES BITS
 
+use gstvadlite::detector::Cancel;
 use gstvadlite::detector::search::product_quantizer::ProductQuantizer;
 
 fn main() -> anyhow::Result<()> {
@@ -16,7 +17,8 @@ fn main() -> anyhow::Result<()> {
         .iter()
         .map(|&bytes| f32::from_le_bytes(bytes))
         .collect();
-    let quantizer = ProductQuantizer::fit(&vectors, dimensions, subspaces, bits, 0);
+    let quantizer =
+        ProductQuantizer::fit(&vectors, dimensions, subspaces, bits, 0, &Cancel::default())?;
     let mut codes = vec![0; subspaces];
     let mut total = 0.0;
     for vector in vectors.chunks_exact(dimensions) {

@@ -9,7 +9,9 @@ mod broker;
 pub mod cli;
 pub mod detector;
 pub mod elements;
-mod lock;
+mod fs;
+pub mod geometry;
+mod thread;
 pub mod video;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

@@ -104,7 +104,7 @@ fn nothing_is_allocated_per_frame() {
         values,
         width,
         height,
-        roi: common::WHOLE,
+        roi: Roi::WHOLE,
     };
     for format in [F::Nv12, F::Yuy2, F::Gray16Le, F::Rgb] {
         let info = info(format, &picture);

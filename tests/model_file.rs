@@ -158,7 +158,7 @@ fn flipped_bits_never_crash() {
         size: (224, 224),
         mean: [0.5; 3],
         std: [0.5; 3],
-        roi: common::WHOLE,
+        roi: Roi::WHOLE,
     };
     let tensor = Part::good(1).picture(64, 48).tensor(target);
     let mut random = Random::new(2);

@@ -243,7 +243,7 @@ proptest! {
         common::element::init();
         let raw = Raw::new(format, width, height, 3);
         let info = VideoInfo::builder(format, width as u32, height as u32).build().unwrap();
-        let target = Target { size: (7, 5), mean: [0.0; 3], std: [1.0; 3], roi: common::WHOLE };
+        let target = Target { size: (7, 5), mean: [0.0; 3], std: [1.0; 3], roi: Roi::WHOLE };
         let mut preprocess = Preprocess::new(Layout::from_info(&info).unwrap(), target);
         let mut tensor = vec![0.0; 3 * 7 * 5];
         let mut planes: Vec<Plane> = raw.planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();

@@ -7,7 +7,7 @@ use common::recordings::{json, play, videos};
 use common::scratch;
 use gst::prelude::*;
 use gstvadlite::detector::Region;
-use gstvadlite::video::meta::Outcome;
+use gstvadlite::video::meta::{FrameResult, ResultMap};
 use gstvadlite::video::overlay::MapView;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -54,7 +54,7 @@ fn record(
             score: score as f32,
         };
         let flagged = flagged.contains(&frame);
-        let outcome = Outcome {
+        let result = FrameResult {
             score: if flagged { score } else { 0.5 },
             threshold: 1.0,
             flagged,
@@ -62,21 +62,15 @@ fn record(
             skipped: false,
             drawn,
             frame,
-            model: "made-up.vadlite",
+            model: "made-up.vadlite".into(),
             latency: 1,
-            regions: if flagged {
-                std::slice::from_ref(&region)
-            } else {
-                &[]
-            },
+            regions: if flagged { vec![region] } else { Vec::new() }.into(),
+            map: Some(ResultMap::new(MapView {
+                values: ndarray::aview2(&map),
+                roi: Roi::WHOLE,
+            })),
         };
-        let map = MapView {
-            values: &map,
-            width: 2,
-            height: 2,
-            roi: [0.0, 0.0, 1.0, 1.0],
-        };
-        outcome.attach(buffer, Some(map)).unwrap();
+        result.write(buffer).unwrap();
         gst::PadProbeReturn::Ok
     });
     pipeline.set_state(gst::State::Playing).unwrap();

@@ -16,7 +16,7 @@ fn open(options: Options<'_>) -> Result<Backbone, String> {
 }
 
 fn tensor(backbone: &Backbone, seed: u64) -> Vec<f32> {
-    let target = images::target([INPUT.0, INPUT.1], backbone.normalization(), common::WHOLE);
+    let target = images::target([INPUT.0, INPUT.1], backbone.normalization(), Roi::WHOLE);
     Part::good(seed).picture(160, 120).tensor(target)
 }
 

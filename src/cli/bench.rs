@@ -5,9 +5,8 @@ mod scene;
 mod streams;
 
 use super::{RuntimeArguments, fit, images, print_line};
-use crate::detector::backbone::Backbone;
 use crate::detector::model_file::ModelFile;
-use crate::detector::{Detector, Options};
+use crate::detector::{Detector, Options, RuntimeOptions, open_backbone};
 use crate::video::preprocess::{Layout, Plane, Preprocess};
 use anyhow::Context as _;
 use scene::{HEIGHT, WIDTH};
@@ -73,9 +72,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
+    let options = arguments.runtime.options();
     let options = Options {
-        threads,
-        ..arguments.runtime.options()
+        runtime: RuntimeOptions {
+            threads,
+            ..options.runtime
+        },
+        ..options
     };
     if let Some(streams) = arguments.streams {
         let report = streams::run(path, options, streams.into(), arguments.frames)?;
@@ -147,7 +150,7 @@ fn stages(path: &Path, options: Options<'_>, frames: usize) -> anyhow::Result<Re
     let mut detector = Detector::open(path, options)?;
     let metadata = detector.metadata();
     let target = images::target(metadata.input_size, metadata.normalization, metadata.roi);
-    let mut backbone = Backbone::of_model(&ModelFile::read(path)?, path, options)?;
+    let mut backbone = open_backbone(&ModelFile::read(path)?, path, options)?;
     let info = scene::info()?;
     let layout = Layout::from_info(&info).context("NV12 is a format of the element")?;
     let mut preprocess = Preprocess::new(layout, target);
@@ -157,18 +160,16 @@ fn stages(path: &Path, options: Options<'_>, frames: usize) -> anyhow::Result<Re
         data,
         stride: WIDTH,
     });
-    let mut tensor = vec![0.0; 3 * target.size.0 * target.size.1];
+    let mut tensor = target.tensor();
     let mut times: [Vec<Duration>; 5] = Default::default();
     for number in 0..frames + frames.div_ceil(10) {
         let start = Instant::now();
-        preprocess
-            .run(&planes, &mut tensor)
-            .map_err(anyhow::Error::msg)?;
+        preprocess.run(&planes, tensor.view_mut())?;
         let preprocessed = start.elapsed();
-        detector.inspect(&tensor)?;
+        detector.inspect(tensor.view())?;
         let timing = detector.timing();
         let start = Instant::now();
-        backbone.run(&tensor, |_| ())?;
+        backbone.run(tensor.view(), |_| ())?;
         let alone = start.elapsed();
         if number >= frames.div_ceil(10) {
             let total = preprocessed + timing.backbone + timing.head + timing.map;
@@ -181,7 +182,7 @@ fn stages(path: &Path, options: Options<'_>, frames: usize) -> anyhow::Result<Re
     let [backbone_ms, preprocess_ms, head_ms, map_ms, total_ms] =
         times.map(|mut times| quantile(&mut times, 0.5));
     Ok(Report {
-        threads: options.threads,
+        threads: options.runtime.threads,
         backbone_ms,
         preprocess_ms,
         head_ms,

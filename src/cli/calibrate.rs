@@ -37,7 +37,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         match tensor {
             Ok(tensor) => scores.push(
                 detector
-                    .inspect(&tensor)
+                    .inspect(tensor.view())
                     .with_context(|| format!("image {}", path.display()))?,
             ),
             Err(error) => bar.suspend(|| eprintln!("vadlite: warning: skipped: {error:#}")),

@@ -1,6 +1,7 @@
 //! A dataset in MVTec AD layout: `train/good`, `test/good`, `test/<defect>`, `ground_truth/<defect>/<name>_mask.png`.
 
 use super::images;
+use crate::geometry::{Roi, Size};
 use anyhow::{Context as _, bail};
 use std::path::{Path, PathBuf};
 
@@ -59,11 +60,7 @@ fn layout(dataset: &Path) -> String {
 }
 
 /// Reads a mask at `size` (height, width) by the nearest pixel, over the part `roi` of the image; `true` where the mask is not black.
-pub fn read_mask(
-    path: &Path,
-    (height, width): (usize, usize),
-    roi: [f32; 4],
-) -> anyhow::Result<Vec<bool>> {
+pub fn read_mask(path: &Path, Size { height, width }: Size, roi: Roi) -> anyhow::Result<Vec<bool>> {
     let decode = || -> image::ImageResult<_> {
         image::ImageReader::open(path)?
             .with_guessed_format()?
@@ -72,7 +69,7 @@ pub fn read_mask(
     let mask = decode()
         .with_context(|| format!("mask {} cannot be read", path.display()))?
         .into_luma8();
-    let [x, y, w, h] = roi.map(f64::from);
+    let [x, y, w, h] = <[f32; 4]>::from(roi).map(f64::from);
     let at = |index: usize, count: usize, from: f64, length: f64, full: u32| {
         let place = (from + (index as f64 + 0.5) / count as f64 * length) * f64::from(full);
         (place as u32).min(full - 1)

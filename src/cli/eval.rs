@@ -69,7 +69,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         None => {
             let (model, backbone) = fit::fit(&arguments.recipe, &arguments.runtime, &train)?;
             let bytes = model.to_bytes()?.len();
-            let detector = Detector::new(model, backbone).map_err(anyhow::Error::msg)?;
+            let detector = Detector::new(model, backbone)?;
             (detector, bytes)
         }
     };
@@ -113,8 +113,7 @@ fn evaluate(
     let target = images::target(metadata.input_size, metadata.normalization, metadata.roi);
     let size = detector.input();
     // Pixel metrics at the resolution of the image tensor.
-    let (_, map_size) = detector.map();
-    let mut upsampled = AnomalyMap::new(map_size, size, 0.0, 0.0);
+    let mut upsampled = AnomalyMap::new(metadata.map_size, size, 0.0, 0.0);
     let (mut scores, mut labels, mut maps, mut masks) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut unreadable, mut without_mask) = (0, 0);
@@ -133,7 +132,7 @@ fn evaluate(
             }
         };
         let score = detector
-            .inspect(&tensor)
+            .inspect(tensor.view())
             .with_context(|| format!("image {}", path.display()))?;
         scores.push(score);
         if let Some(report) = &mut report {
@@ -146,10 +145,10 @@ fn evaluate(
                 without_mask += 1;
                 return Ok(());
             }
-            None => vec![false; size.0 * size.1],
+            None => vec![false; size.area()],
         };
-        upsampled.update(detector.map().0);
-        maps.push(upsampled.values().to_vec());
+        upsampled.update(detector.map().as_slice().unwrap_or_default());
+        maps.push(upsampled.values().iter().copied().collect());
         masks.push(mask);
         Ok(())
     })?;
@@ -168,7 +167,7 @@ fn evaluate(
     let metrics = Metrics {
         image_auroc: auroc(&scores, &labels),
         pixel_auroc: pixel_auroc(maps.iter().zip(&masks)),
-        aupro: aupro(&maps, &masks, size.1, size.0, AUPRO_LIMIT),
+        aupro: aupro(&maps, &masks, size.width, size.height, AUPRO_LIMIT),
         image_f1_max: f1_max(&scores, &labels).map(|(f1, _)| f1),
         images: scores.len(),
         head_bytes: detector.head_bytes(),

@@ -2,10 +2,11 @@
 
 use super::{RuntimeArguments, images, print_line};
 use crate::detector::backbone::{self, Backbone, DEFAULT_BACKBONE};
-use crate::detector::heads::{self, Method, Preset};
-use crate::detector::model_file::{ModelFile, parse_roi};
-use crate::detector::tiles::Tiles;
-use crate::detector::{FitOptions, Fitter};
+use crate::detector::heads;
+use crate::detector::method::{Method, Preset};
+use crate::detector::model_file::ModelFile;
+use crate::detector::{Cancel, FitOptions, Fitter, Progress};
+use crate::geometry::{Grid, Roi, Size};
 use anyhow::Context as _;
 use std::path::{Path, PathBuf};
 
@@ -43,17 +44,15 @@ pub struct Recipe {
     #[arg(long, value_name = "PIXELS", default_value_t = 224, value_parser = clap::value_parser!(u16).range(32..=2048))]
     size: u16,
     /// Cut the picture into so many tiles, each of --size pixels: for defects that are small in large or line-scan pictures
-    #[arg(long, value_name = "CxR", default_value_t = Tiles::ONE)]
-    tiles: Tiles,
+    #[arg(long, value_name = "CxR", default_value_t = Grid::ONE)]
+    tiles: Grid,
     /// Inspected part of the frame, in 0..1 of it [default: all]
-    #[arg(long, value_name = "X,Y,W,H", value_parser = parse_roi)]
+    #[arg(long, value_name = "X,Y,W,H")]
     roi: Option<Roi>,
     /// Share of good parts that the threshold may flag [default: 0.01, or what the number of images supports]
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     false_reject_rate: Option<f64>,
 }
-
-type Roi = [f32; 4];
 
 pub fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse() {
@@ -87,8 +86,8 @@ pub fn fit(
 ) -> anyhow::Result<(ModelFile, Backbone)> {
     let method = recipe.method.context("--method is needed to fit")?;
     let backbone = backbone::resolve(runtime.backbone.as_deref(), DEFAULT_BACKBONE, None)?;
-    let input_size = recipe.tiles.whole([usize::from(recipe.size); 2]);
-    let roi = recipe.roi.unwrap_or([0.0, 0.0, 1.0, 1.0]);
+    let input_size = recipe.tiles.whole(Size::square(recipe.size.into()));
+    let roi = recipe.roi.unwrap_or_default();
     let mut fitter = Fitter::new(FitOptions {
         recipe: heads::Recipe {
             method,
@@ -102,9 +101,7 @@ pub fn fit(
         roi,
         false_reject_rate: recipe.false_reject_rate,
         video_of: None,
-        threads: runtime.threads,
-        library: runtime.onnxruntime.as_deref(),
-        device: runtime.device,
+        runtime: runtime.runtime(),
     })?;
     let target = images::target(input_size, fitter.normalization(), roi);
     let bar = images::progress(paths.len(), "fitting");
@@ -112,7 +109,7 @@ pub fn fit(
     images::for_each_tensor(paths, target, |path: &Path, tensor| {
         match tensor {
             Ok(tensor) => fitter
-                .add(&tensor)
+                .add(tensor.view())
                 .with_context(|| format!("image {}", path.display()))?,
             Err(error) => {
                 skipped += 1;
@@ -122,7 +119,9 @@ pub fn fit(
         bar.inc(1);
         Ok(())
     })?;
-    let fitted = fitter.finish(&mut images::show_on(&bar));
+    let mut progress = Progress::new(images::show_on(&bar), Cancel::default());
+    let fitted = fitter.finish(&mut progress);
+    drop(progress);
     bar.finish_and_clear();
     if skipped > 0 {
         eprintln!(

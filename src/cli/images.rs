@@ -1,10 +1,12 @@
 //! Image files: listing folders, decoding, and bringing them to tensors ahead of the backbone.
 
-use crate::detector::backbone::Normalization;
+use crate::detector::taps::Normalization;
+use crate::geometry::{Roi, Size};
 use crate::video::preprocess::{Layout, Plane, Preprocess, Target};
 use anyhow::{Context as _, bail};
 use image::DynamicImage;
 use indicatif::{ProgressBar, ProgressStyle};
+use ndarray::Array3;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -84,26 +86,23 @@ impl Picture {
         })
     }
 
-    /// The image tensor.
-    pub fn tensor(self, target: Target) -> anyhow::Result<Vec<f32>> {
-        let mut tensor = vec![0.0; 3 * target.size.0 * target.size.1];
+    /// The image tensor, 3 x height x width.
+    pub fn tensor(self, target: Target) -> anyhow::Result<Array3<f32>> {
+        let mut tensor = target.tensor();
         let plane = Plane {
             data: &self.data,
             stride: self.stride,
         };
-        Preprocess::new(self.layout, target)
-            .run(&[plane], &mut tensor)
-            .map_err(anyhow::Error::msg)?;
+        Preprocess::new(self.layout, target).run(&[plane], tensor.view_mut())?;
         Ok(tensor)
     }
 }
 
 /// How tensors for a model have to look.
-pub fn target([height, width]: [usize; 2], normalization: Normalization, roi: [f32; 4]) -> Target {
+pub fn target(size: Size, normalization: Normalization, roi: Roi) -> Target {
     Target {
-        size: (height, width),
-        mean: normalization.mean,
-        std: normalization.std,
+        size,
+        normalization,
         roi,
     }
 }
@@ -115,10 +114,10 @@ pub fn target([height, width]: [usize; 2], normalization: Normalization, roi: [f
 pub fn for_each_tensor(
     paths: &[PathBuf],
     target: Target,
-    mut consume: impl FnMut(&Path, anyhow::Result<Vec<f32>>) -> anyhow::Result<()>,
+    mut consume: impl FnMut(&Path, anyhow::Result<Array3<f32>>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     std::thread::scope(|scope| {
-        let (sender, receiver) = mpsc::sync_channel::<Vec<anyhow::Result<Vec<f32>>>>(1);
+        let (sender, receiver) = mpsc::sync_channel::<Vec<anyhow::Result<Array3<f32>>>>(1);
         scope.spawn(move || {
             for portion in paths.chunks(PORTION) {
                 let tensors = portion

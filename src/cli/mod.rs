@@ -12,7 +12,7 @@ mod score;
 mod self_check;
 mod sweep;
 
-use crate::detector::{Device, Options};
+use crate::detector::{Device, Options, RuntimeOptions};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,6 +67,12 @@ impl RuntimeArguments {
     fn options(&self) -> Options<'_> {
         Options {
             backbone: self.backbone.as_deref(),
+            runtime: self.runtime(),
+        }
+    }
+
+    fn runtime(&self) -> RuntimeOptions<'_> {
+        RuntimeOptions {
             threads: self.threads,
             library: self.onnxruntime.as_deref(),
             device: self.device,

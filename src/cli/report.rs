@@ -12,6 +12,8 @@ use super::eval::{AUPRO_LIMIT, Metrics};
 use crate::detector::Detector;
 use crate::detector::metrics::{CurvePoint, pro_curve, roc_curve};
 use crate::detector::model_file::Metadata;
+use crate::fs::folder_of;
+use crate::geometry::Size;
 use anyhow::{Context as _, bail};
 use charts::Axis;
 use pictures::{Pictures, Strongest};
@@ -46,11 +48,7 @@ impl Report {
     /// Where the page could not be written or its heatmaps not be drawn: better known before the dataset is inspected than after.
     pub fn new(out: &Path, metadata: &Metadata) -> anyhow::Result<Self> {
         gst::init().context("GStreamer, which the heatmaps are drawn with")?;
-        let folder = match out.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        if !folder.is_dir() || out.is_dir() {
+        if !folder_of(out).is_dir() || out.is_dir() {
             bail!("report {} cannot be written there", out.display());
         }
         Ok(Self {
@@ -97,7 +95,7 @@ impl Report {
         &mut self,
         mut maps: Vec<Vec<f32>>,
         masks: &[Vec<bool>],
-        (height, width): (usize, usize),
+        Size { height, width }: Size,
     ) {
         for value in maps.iter_mut().flatten() {
             *value = f32::from_bits(value.to_bits() & !0xfff);
@@ -203,7 +201,7 @@ impl Report {
 
     fn facts(&self, dataset: &Path, model: Option<&Path>, metrics: &Metrics) -> String {
         let metadata = &self.metadata;
-        let [height, width] = metadata.input_size;
+        let Size { height, width } = metadata.input_size;
         let model = model.map_or_else(
             || {
                 format!(

@@ -67,7 +67,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             }
         };
         let score = detector
-            .inspect(&tensor)
+            .inspect(tensor.view())
             .with_context(|| format!("image {}", path.display()))?;
         let line = Line {
             file: &path.to_string_lossy(),
@@ -87,17 +87,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             ))?;
         }
         if let Some(heatmaps) = &mut heatmaps {
-            let (values, (height, width)) = detector.map();
-            heatmaps.write(
-                path,
-                MapView {
-                    values,
-                    height,
-                    width,
-                    roi,
-                },
-                threshold,
-            )?;
+            let map = MapView {
+                values: detector.map(),
+                roi,
+            };
+            heatmaps.write(path, map, threshold)?;
         }
         Ok(())
     })?;

@@ -3,22 +3,24 @@
 use super::{RuntimeArguments, dataset, images, print_line};
 use crate::detector::anomaly_map::AnomalyMap;
 use crate::detector::backbone::{self, Backbone, BackboneFile, DEFAULT_BACKBONE};
-use crate::detector::embedding::Embedding;
+use crate::detector::embedding::{Embedding, EmbeddingShape};
 use crate::detector::heads::memory_bank::Coreset;
 use crate::detector::heads::patchcore_lite::paper::{self, TwoStage};
-use crate::detector::heads::{Head as _, Method, Preset, Recipe};
+use crate::detector::heads::{Head as _, Recipe};
+use crate::detector::method::{Method, Preset};
 use crate::detector::metrics::{auroc, pixel_auroc};
 use crate::detector::samples::{self, Samples};
 use crate::detector::search::two_stage::{Coarse, TwoStageSearch};
-use crate::detector::tiles::Tiles;
+use crate::detector::{Cancel, Progress};
+use crate::geometry::{Grid, Roi, Size};
 use anyhow::Context as _;
 use clap::ValueEnum as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Height and width of the image tensor.
-const INPUT: [usize; 2] = [224, 224];
-const MAP: (usize, usize) = (INPUT[0] / 2, INPUT[1] / 2);
+/// Size of the image tensor.
+const INPUT: Size = Size::square(224);
+const MAP: Size = Size::square(112);
 const RECIPE: Recipe = Recipe {
     method: Method::PatchcoreLite,
     preset: Preset::Paper,
@@ -122,51 +124,46 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         true => RECIPE.default_taps().iter().map(|&t| t.into()).collect(),
         false => arguments.taps.clone(),
     };
-    let mut backbone = Backbone::new(
-        &file,
-        &taps,
-        (INPUT[0], INPUT[1]),
-        arguments.runtime.options(),
-    )?;
-    let mut embedding = RECIPE
-        .embedding(backbone.shapes(), None, Tiles::ONE)
-        .map_err(anyhow::Error::msg)?;
-    let target = images::target(INPUT, backbone.normalization(), [0.0, 0.0, 1.0, 1.0]);
+    let mut backbone = Backbone::new(&file, &taps, INPUT, arguments.runtime.runtime())?;
+    let mut features = RECIPE.features(backbone.shapes(), None, Grid::ONE)?;
+    let shape = features.shape();
+    let mut embedding = Embedding::new(shape);
+    let target = images::target(INPUT, backbone.normalization(), Roi::WHOLE);
 
-    let mut samples = Samples::new(&embedding, samples::BYTES);
+    let mut samples = Samples::new(shape, samples::BYTES);
     let bar = images::progress(train.len(), "features");
     images::for_each_tensor(&train, target, |path, tensor| {
-        backbone
-            .run(&tensor?, |taps| embedding.fill(taps))
+        features
+            .extract(&mut backbone, tensor?.view(), &mut embedding)
             .with_context(|| format!("image {}", path.display()))?;
         samples.add(0, &embedding.to_patches());
         bar.inc(1);
         Ok(())
     })?;
     let largest = settings.iter().map(|setting| setting.bank).max();
-    let mut show = images::show_on(&bar);
-    let coreset = Coreset::select(&samples, largest.unwrap_or(0), &mut show);
+    let mut progress = Progress::new(images::show_on(&bar), Cancel::default());
+    let coreset = Coreset::select(&samples, largest.unwrap_or(0), &mut progress)?;
     let mut trials = settings
         .into_iter()
-        .map(|setting| Trial::new(setting, coreset.vectors(), &samples, &embedding))
+        .map(|setting| Trial::new(setting, coreset.vectors(), &samples, shape))
         .collect::<anyhow::Result<Vec<_>>>()?;
 
     drop(samples);
 
-    let mut map = AnomalyMap::new(embedding.grid(), MAP, RECIPE.map_sigma(), 0.0);
+    let mut map = AnomalyMap::new(shape.grid, MAP, RECIPE.map_sigma(), 0.0);
     let (mut labels, mut masks) = (Vec::new(), Vec::new());
-    show("testing", 0, test.len());
+    progress.at("testing", 0, test.len())?;
     let paths: Vec<PathBuf> = test.iter().map(|image| image.path.clone()).collect();
     let mut images = test.iter().enumerate();
     images::for_each_tensor(&paths, target, |path: &Path, tensor| {
         let (number, image) = images.next().context("as many images as paths")?;
-        backbone
-            .run(&tensor?, |taps| embedding.fill(taps))
+        features
+            .extract(&mut backbone, tensor?.view(), &mut embedding)
             .with_context(|| format!("image {}", path.display()))?;
         labels.push(image.defective);
         let mask = match &image.mask {
-            Some(mask) => Some(dataset::read_mask(mask, MAP, [0.0, 0.0, 1.0, 1.0])?),
-            None => (!image.defective).then(|| vec![false; MAP.0 * MAP.1]),
+            Some(mask) => Some(dataset::read_mask(mask, MAP, Roi::WHOLE)?),
+            None => (!image.defective).then(|| vec![false; MAP.area()]),
         };
         for trial in &mut trials {
             trial.inspect(
@@ -246,9 +243,9 @@ impl Trial {
         setting: Setting,
         coreset: &[f32],
         samples: &Samples,
-        shape: &Embedding,
+        shape: EmbeddingShape,
     ) -> anyhow::Result<Self> {
-        let dimensions = shape.dimensions();
+        let dimensions = shape.dimensions;
         let bank = &coreset[..(setting.bank * dimensions).min(coreset.len())];
         let training = paper::training(bank, samples, None);
         let (quantizer, codes) = paper::quantize(
@@ -257,6 +254,7 @@ impl Trial {
             dimensions,
             setting.subspaces,
             setting.bits as u32,
+            &Cancel::default(),
         )?;
         let bytes = (codes.len() * setting.bits).div_ceil(8) + 2 * quantizer.centroids().len();
         let search = TwoStageSearch::new(quantizer, codes, setting.coarse, setting.candidates);
@@ -285,7 +283,7 @@ impl Trial {
         self.times.push(start.elapsed().as_secs_f64() * 1e3);
         self.scores.push(map.update(&scores));
         if keep_map {
-            self.maps.push(map.values().to_vec());
+            self.maps.push(map.values().iter().copied().collect());
         }
         if recall {
             self.head.for_each(embedding, |_, squared, search| {

@@ -1,5 +1,8 @@
 //! From patch scores to the anomaly map: bilinear upsampling and Gaussian smoothing in one pair of matrix products, then regions.
 
+use crate::geometry::Size;
+use ndarray::{Array2, ArrayView2};
+
 /// Part of the map above the threshold.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Region {
@@ -16,53 +19,57 @@ pub struct Region {
 /// `scipy.ndimage.gaussian_filter`) are linear and separable: map = A S Bᵀ, with A and B computed once.
 #[derive(Debug, Clone)]
 pub struct AnomalyMap {
-    grid: (usize, usize),
-    size: (usize, usize),
-    /// `size.0` x `grid.0` and `grid.1` x `size.1` (already transposed).
+    grid: Size,
+    size: Size,
+    /// `size.height` x `grid.height` and `grid.width` x `size.width` (already transposed).
     rows: Vec<f32>,
     columns: Vec<f32>,
-    /// `grid.0` x `size.1`
+    /// `grid.height` x `size.width`
     half: Vec<f32>,
-    values: Vec<f32>,
+    values: Array2<f32>,
     labels: Vec<bool>,
     stack: Vec<usize>,
     regions: Vec<Region>,
 }
 
 impl AnomalyMap {
-    /// A map of `size` (height, width) from a patch grid (height, width). In map pixels: `sigma` of the blur, 0 for none; `offset`, how
+    /// A map of `size` from a patch grid. In map pixels: `sigma` of the blur, 0 for none; `offset`, how
     /// far to the right of and below the centre of its cell a patch looks.
-    pub fn new(grid: (usize, usize), size: (usize, usize), sigma: f32, offset: f32) -> Self {
-        let rows = upsample_and_blur(grid.0, size.0, sigma, offset);
-        let columns_by_row = upsample_and_blur(grid.1, size.1, sigma, offset);
-        let mut columns = vec![0.0; grid.1 * size.1];
-        for (x, weights) in columns_by_row.chunks_exact(grid.1.max(1)).enumerate() {
+    pub fn new(grid: Size, size: Size, sigma: f32, offset: f32) -> Self {
+        let rows = upsample_and_blur(grid.height, size.height, sigma, offset);
+        let columns_by_row = upsample_and_blur(grid.width, size.width, sigma, offset);
+        let mut columns = vec![0.0; grid.width * size.width];
+        for (x, weights) in columns_by_row.chunks_exact(grid.width.max(1)).enumerate() {
             for (patch, &weight) in weights.iter().enumerate() {
-                columns[patch * size.1 + x] = weight;
+                columns[patch * size.width + x] = weight;
             }
         }
-        let pixels = size.0 * size.1;
+        let pixels = size.area();
         Self {
             grid,
             size,
             rows,
             columns,
-            half: vec![0.0; grid.0 * size.1],
-            values: vec![0.0; pixels],
+            half: vec![0.0; grid.height * size.width],
+            values: Array2::zeros((size.height, size.width)),
             labels: vec![false; pixels],
             stack: Vec::with_capacity(pixels),
-            regions: Vec::with_capacity(grid.0 * grid.1),
+            regions: Vec::with_capacity(grid.area()),
         }
     }
 
-    /// Height and width.
-    pub fn size(&self) -> (usize, usize) {
+    /// Height and width of the patch grid.
+    pub fn grid(&self) -> Size {
+        self.grid
+    }
+
+    pub fn size(&self) -> Size {
         self.size
     }
 
-    /// The map of the last [`AnomalyMap::update`], row-major.
-    pub fn values(&self) -> &[f32] {
-        &self.values
+    /// The map of the last [`AnomalyMap::update`], height x width, row-major.
+    pub fn values(&self) -> ArrayView2<'_, f32> {
+        self.values.view()
     }
 
     /// Computes the map of these patch scores (row-major on the grid) and returns the image score: the map's maximum.
@@ -71,29 +78,28 @@ impl AnomalyMap {
             patch_scores,
             &self.columns,
             &mut self.half,
-            self.grid.1,
-            self.size.1,
+            self.grid.width,
+            self.size.width,
         );
+        let values = self.values.as_slice_mut().unwrap_or_default();
         multiply(
             &self.rows,
             &self.half,
-            &mut self.values,
-            self.grid.0,
-            self.size.1,
+            values,
+            self.grid.height,
+            self.size.width,
         );
-        self.values
-            .iter()
-            .copied()
-            .fold(f32::NEG_INFINITY, f32::max)
+        values.iter().copied().fold(f32::NEG_INFINITY, f32::max)
     }
 
     /// The 8-connected parts of the last map above `threshold`, strongest first.
     pub fn regions(&mut self, threshold: f32) -> &[Region] {
-        let (height, width) = self.size;
+        let Size { height, width } = self.size;
+        let values = self.values.as_slice().unwrap_or_default();
         self.regions.clear();
         self.labels.fill(false);
-        for start in 0..self.values.len() {
-            if self.labels[start] || self.values[start] <= threshold {
+        for start in 0..values.len() {
+            if self.labels[start] || values[start] <= threshold {
                 continue;
             }
             let (mut left, mut top, mut right, mut bottom, mut score) =
@@ -103,11 +109,11 @@ impl AnomalyMap {
             while let Some(index) = self.stack.pop() {
                 let (x, y) = (index % width, index / width);
                 (left, top, right, bottom) = (left.min(x), top.min(y), right.max(x), bottom.max(y));
-                score = score.max(self.values[index]);
+                score = score.max(values[index]);
                 for near_y in y.saturating_sub(1)..=(y + 1).min(height - 1) {
                     for near_x in x.saturating_sub(1)..=(x + 1).min(width - 1) {
                         let near = near_y * width + near_x;
-                        if !self.labels[near] && self.values[near] > threshold {
+                        if !self.labels[near] && values[near] > threshold {
                             self.labels[near] = true;
                             self.stack.push(near);
                         }
@@ -190,7 +196,7 @@ mod tests {
 
     #[test]
     fn constant_scores_stay_constant_and_edges_keep_their_weight() {
-        let mut map = AnomalyMap::new((14, 14), (112, 112), 4.0, 1.5);
+        let mut map = AnomalyMap::new(Size::square(14), Size::square(112), 4.0, 1.5);
         let score = map.update(&[2.5; 196]);
         assert!((score - 2.5).abs() < 1e-5);
         assert!(map.values().iter().all(|value| (value - 2.5).abs() < 1e-5));
@@ -198,7 +204,7 @@ mod tests {
 
     #[test]
     fn regions_are_boxes_around_what_is_above() {
-        let mut map = AnomalyMap::new((4, 4), (4, 4), 0.0, 0.0);
+        let mut map = AnomalyMap::new(Size::square(4), Size::square(4), 0.0, 0.0);
         #[rustfmt::skip]
         map.update(&[
             5.0, 0.0, 0.0, 0.0,
@@ -238,11 +244,11 @@ mod tests {
         /// Against the definition, pixel by pixel: bilinear interpolation, then a direct two-dimensional Gaussian.
         #[test]
         fn equals_interpolation_then_blur(scores in prop::collection::vec(0.0f32..10.0, 12), sigma in 0.3f32..2.0, offset in -3.0f32..3.0) {
-            let (grid, size) = ((3usize, 4usize), (12usize, 16usize));
+            let (grid, size) = (Size::new(3, 4), Size::new(12, 16));
             let mut map = AnomalyMap::new(grid, size, sigma, offset);
             let top = map.update(&scores);
             let at = |y: i64, x: i64| {
-                let (y, x) = (reflect(y, size.0 as i64), reflect(x, size.1 as i64));
+                let (y, x) = (reflect(y, size.height as i64), reflect(x, size.width as i64));
                 let fy = ((y as f64 + 0.5 - f64::from(offset)) / 4.0 - 0.5).clamp(0.0, 2.0);
                 let fx = ((x as f64 + 0.5 - f64::from(offset)) / 4.0 - 0.5).clamp(0.0, 3.0);
                 let (y0, x0) = (fy as usize, fx as usize);
@@ -253,8 +259,8 @@ mod tests {
             };
             let radius = (4.0 * f64::from(sigma) + 0.5) as i64;
             let mut largest = 0.0f64;
-            for y in 0..size.0 {
-                for x in 0..size.1 {
+            for y in 0..size.height {
+                for x in 0..size.width {
                     let (mut sum, mut weights) = (0.0, 0.0);
                     for dy in -radius..=radius {
                         for dx in -radius..=radius {
@@ -265,7 +271,7 @@ mod tests {
                     }
                     let expected = sum / weights;
                     largest = largest.max(expected);
-                    prop_assert!((f64::from(map.values()[y * size.1 + x]) - expected).abs() < 1e-4, "pixel {x},{y}");
+                    prop_assert!((f64::from(map.values()[[y, x]]) - expected).abs() < 1e-4, "pixel {x},{y}");
                 }
             }
             prop_assert!((f64::from(top) - largest).abs() < 1e-4);

@@ -1,6 +1,6 @@
 //! The threshold from good images alone: a conformal quantile of the scores of held-out good images.
 
-use super::error::{Error, Result};
+use super::error::FitError;
 
 /// False reject rate that a threshold is set for unless asked otherwise, where the number of good images supports it.
 pub const DEFAULT_FALSE_REJECT_RATE: f64 = 0.01;
@@ -14,13 +14,10 @@ pub struct Calibration {
 
 impl Calibration {
     /// # Errors
-    /// [`Error::Fit`] with no scores, or with one that is not finite.
-    pub fn new(mut scores: Vec<f32>) -> Result<Self> {
+    /// No scores, or one that is not finite.
+    pub fn new(mut scores: Vec<f32>) -> Result<Self, FitError> {
         if scores.is_empty() || scores.iter().any(|score| !score.is_finite()) {
-            return Err(Error::Fit(format!(
-                "{} calibration scores, one of them missing or not finite",
-                scores.len()
-            )));
+            return Err(FitError::Scores(scores.len()));
         }
         scores.sort_by(f32::total_cmp);
         Ok(Self { scores })
@@ -40,23 +37,23 @@ impl Calibration {
     /// n held-out scores (split conformal prediction; Vovk, Gammerman, Shafer 2005; Lei et al. 2018, eq. 2). A frame is flagged above it.
     ///
     /// # Errors
-    /// [`Error::Fit`] where `rate` is not in 0..1 or is smaller than n good images can support.
-    pub fn threshold(&self, rate: f64) -> Result<f32> {
+    /// `rate` is not in 0..1, or smaller than n good images can support.
+    pub fn threshold(&self, rate: f64) -> Result<f32, FitError> {
         if !(rate > 0.0 && rate < 1.0) {
-            return Err(Error::Fit(format!(
-                "a false reject rate of {rate} is not between 0 and 1"
-            )));
+            return Err(FitError::Rate(rate));
         }
         let n = self.scores.len();
         // The product is a whole number for many natural rates (0.01 of 99 + 1): rounding errors must not lift it to the next.
         let rank = ((n as f64 + 1.0) * (1.0 - rate) - 1e-9).ceil().max(1.0) as usize;
-        self.scores.get(rank - 1).copied().ok_or_else(|| {
-            Error::Fit(format!(
-                "a false reject rate of {rate} needs at least {} good images, and the model was calibrated on {n}; the smallest rate that it supports is {:.4}",
-                (1.0 / rate - 1.0 - 1e-9).ceil(),
-                self.smallest_rate()
-            ))
-        })
+        self.scores
+            .get(rank - 1)
+            .copied()
+            .ok_or_else(|| FitError::RateTooSmall {
+                rate,
+                needed: (1.0 / rate - 1.0 - 1e-9).ceil(),
+                images: n,
+                smallest: self.smallest_rate(),
+            })
     }
 
     /// [`DEFAULT_FALSE_REJECT_RATE`], or the smallest rate that the number of images supports.

@@ -1,17 +1,21 @@
 //! From good images to a model: features, head, and a threshold from images that the head has not seen.
 
-use super::Options;
 use super::anomaly_map::AnomalyMap;
-use super::backbone::{Backbone, BackboneFile, Normalization, TapShape};
+use super::backbone::{Backbone, BackboneFile, RuntimeOptions};
 use super::calibration::Calibration;
-use super::device::Device;
 use super::embedding::Embedding;
-use super::error::{Error, Result};
+use super::error::{FitError, InferenceError, Result};
+use super::features::Features;
 use super::head_tensors::{HeadTensor, TensorReader};
-use super::heads::{HeadFitter, Preset, Progress, Recipe};
+use super::heads::{HeadFitter, Recipe};
+use super::method::Preset;
 use super::model_file::{FORMAT_VERSION, Metadata, ModelFile, Quantiles, RESIZE};
+use super::progress::{Cancel, Progress};
 use super::samples::{self, Samples};
-use super::tiles::{Features, Tiles};
+use super::scorer::Scorer;
+use super::taps::{Normalization, TapShape};
+use crate::geometry::{Grid, Roi, Size};
+use ndarray::ArrayView3;
 use rayon::prelude::*;
 use std::path::Path;
 use std::time::SystemTime;
@@ -35,20 +39,35 @@ pub struct FitOptions<'a> {
     /// How many of the taps' channels to take, at random (PaDiM, section III.A); `None`: all.
     pub dimensions: Option<usize>,
     /// Tiles that an image is cut into for the backbone.
-    pub tiles: Tiles,
-    /// Height and width of the image tensor, all tiles together.
-    pub input_size: [usize; 2],
-    /// x, y, width, height in 0..1 of the frame.
-    pub roi: [f32; 4],
+    pub tiles: Grid,
+    /// Size of the image tensor, all tiles together.
+    pub input_size: Size,
+    /// The inspected part of the frame.
+    pub roi: Roi,
     /// Rate that the threshold is set for; `None`: 0.01, or what the number of images supports.
     pub false_reject_rate: Option<f64>,
     /// How many images will come where they are frames of one video. A frame's neighbours tell a head about it: it is then scored by a
     /// head that has not seen a whole stretch of the video around it. `None`: the images do not depend on each other.
     pub video_of: Option<usize>,
-    /// 0: one per core.
-    pub threads: usize,
-    pub library: Option<&'a Path>,
-    pub device: Device,
+    pub runtime: RuntimeOptions<'a>,
+}
+
+impl<'a> FitOptions<'a> {
+    /// Of whole frames as one image tensor of 224 x 224 pixels, the rest as the method has it.
+    pub fn new(recipe: Recipe, backbone: &'a Path) -> Self {
+        Self {
+            recipe,
+            backbone,
+            taps: Vec::new(),
+            dimensions: None,
+            tiles: Grid::ONE,
+            input_size: Size::square(224),
+            roi: Roi::WHOLE,
+            false_reject_rate: None,
+            video_of: None,
+            runtime: RuntimeOptions::default(),
+        }
+    }
 }
 
 /// Takes in good images one by one and makes a [`ModelFile`] of them.
@@ -67,7 +86,7 @@ pub struct Fitter<'a> {
 
 impl<'a> Fitter<'a> {
     /// # Errors
-    /// [`Error::Runtime`] or [`Error::Backbone`] as in [`Backbone::new`].
+    /// As [`Backbone::new`]; tiles, dimensions or taps that do not fit each other.
     pub fn new(mut options: FitOptions<'a>) -> Result<Self> {
         if options.taps.is_empty() {
             options.taps = options
@@ -78,36 +97,30 @@ impl<'a> Fitter<'a> {
                 .collect();
         }
         let file = BackboneFile::read(options.backbone)?;
-        let [height, width] = options.tiles.part(options.input_size).map_err(Error::Fit)?;
-        let backbone = Backbone::new(
-            &file,
-            &options.taps,
-            (height, width),
-            Options {
-                backbone: None,
-                threads: options.threads,
-                library: options.library,
-                device: options.device,
-            },
-        )?;
+        let tile = options
+            .tiles
+            .tile(options.input_size)
+            .map_err(FitError::from)?;
+        let backbone = Backbone::new(&file, &options.taps, tile, options.runtime)?;
         let channels = match options.dimensions {
             Some(count) => Some(random_channels(backbone.shapes(), count)?),
             None => None,
         };
-        let embedding = options
+        let features = options
             .recipe
-            .embedding(backbone.shapes(), channels.as_deref(), options.tiles)
-            .map_err(Error::Fit)?;
-        let head = options.recipe.fitter(&embedding)?;
+            .features(backbone.shapes(), channels.as_deref(), options.tiles)
+            .map_err(FitError::from)?;
+        let shape = features.shape();
+        let head = options.recipe.fitter(shape)?;
         Ok(Self {
-            features: Features::new(options.tiles),
+            features,
             options,
             backbone_name: file.name(),
             backbone_sha256: file.sha256,
             backbone,
             channels,
-            samples: Samples::new(&embedding, samples::BYTES),
-            embedding,
+            samples: Samples::new(shape, samples::BYTES),
+            embedding: Embedding::new(shape),
             head,
             images: 0,
         })
@@ -121,16 +134,14 @@ impl<'a> Fitter<'a> {
     /// Takes in one good image (3 x height x width, normalised).
     ///
     /// # Errors
-    /// [`Error::Inference`] where ONNX Runtime fails or computes features that are not finite.
-    pub fn add(&mut self, image: &[f32]) -> Result<()> {
+    /// ONNX Runtime fails, or computes features that are not finite.
+    pub fn add(&mut self, image: ArrayView3<'_, f32>) -> Result<(), InferenceError> {
         self.features
             .extract(&mut self.backbone, image, &mut self.embedding)?;
         // What is taken out of the statistics for a fold has to be exactly what went in: both get the rounded values.
         let patches = self.embedding.to_patches();
         if patches.iter().any(|value| !value.is_finite()) {
-            return Err(Error::Inference(
-                "a feature is not a finite number, or beyond 65504, the largest 16-bit float; choose other --taps".into(),
-            ));
+            return Err(InferenceError::Feature);
         }
         let fold = match self.options.video_of {
             Some(frames) => (self.images * FOLDS / frames.max(1)).min(FOLDS - 1),
@@ -148,8 +159,8 @@ impl<'a> Fitter<'a> {
     /// the picture, has to stay, or the threshold would be too low. Of more images than are held none is left out.
     ///
     /// # Errors
-    /// [`Error::Fit`] as [`Fitter::finish`].
-    pub fn leave_out_outliers(&mut self, progress: Progress<'_>) -> Result<usize> {
+    /// As [`Fitter::finish`].
+    pub fn leave_out_outliers(&mut self, progress: &mut Progress<'_>) -> Result<usize> {
         if self.images < FEWEST_IMAGES || self.samples.images() < self.images {
             return Ok(0);
         }
@@ -159,8 +170,9 @@ impl<'a> Fitter<'a> {
         if outliers == 0 {
             return Ok(0);
         }
-        let mut head = self.options.recipe.fitter(&self.embedding)?;
-        let mut samples = Samples::new(&self.embedding, samples::BYTES);
+        let shape = self.embedding.shape();
+        let mut head = self.options.recipe.fitter(shape)?;
+        let mut samples = Samples::new(shape, samples::BYTES);
         for (image, _) in scores
             .iter()
             .enumerate()
@@ -179,13 +191,14 @@ impl<'a> Fitter<'a> {
     /// backbone back for use with the model.
     ///
     /// # Errors
-    /// [`Error::Fit`] for too few images, or a false reject rate that they do not support.
-    pub fn finish(mut self, progress: Progress<'_>) -> Result<(ModelFile, Backbone)> {
+    /// Too few images, a false reject rate that they do not support, or an end that was asked for.
+    pub fn finish(mut self, progress: &mut Progress<'_>) -> Result<(ModelFile, Backbone)> {
         if self.images < FEWEST_IMAGES {
-            return Err(Error::Fit(format!(
-                "{} usable good images; fitting needs at least {FEWEST_IMAGES}, and a few hundred for a good threshold",
-                self.images
-            )));
+            return Err(FitError::TooFewImages {
+                images: self.images,
+                fewest: FEWEST_IMAGES,
+            }
+            .into());
         }
         let tensors = self.head.fit(&self.samples, None, progress)?;
         let calibration = Calibration::new(self.held_out_scores(progress)?)?;
@@ -226,11 +239,10 @@ impl<'a> Fitter<'a> {
 }
 
 impl Fitter<'_> {
-    /// Height and width of the anomaly map.
-    fn map_size(&self) -> [usize; 2] {
-        self.options
-            .input_size
-            .map(|side| (side / MAP_SCALE).max(1))
+    /// Size of the anomaly map.
+    fn map_size(&self) -> Size {
+        let halved = |side: usize| (side / MAP_SCALE).max(1);
+        self.options.input_size.map(halved)
     }
 
     /// How far the map is shifted to where the patches look, in its pixels.
@@ -239,32 +251,30 @@ impl Fitter<'_> {
             // The published code does not shift its maps.
             Preset::Paper => 0.0,
             Preset::Default => {
-                self.backbone.patch_offset() * self.map_size()[1] as f32
-                    / self.options.input_size[1] as f32
+                self.backbone.patch_offset() * self.map_size().width as f32
+                    / self.options.input_size.width as f32
             }
         }
     }
 
     /// The score of every image held, by a head that was fitted on the other folds.
-    fn held_out_scores(&mut self, progress: Progress<'_>) -> Result<Vec<f32>> {
-        let [height, width] = self.map_size();
+    fn held_out_scores(&mut self, progress: &mut Progress<'_>) -> Result<Vec<f32>> {
         let map = AnomalyMap::new(
-            self.embedding.grid(),
-            (height, width),
+            self.embedding.shape().grid,
+            self.map_size(),
             self.options.recipe.map_sigma(),
             self.map_offset(),
         );
         let mut scores = vec![0.0; self.samples.images()];
         for fold in 0..FOLDS {
-            progress("setting the threshold", fold, FOLDS);
+            progress.at("setting the threshold", fold, FOLDS)?;
             if !self.samples.folds().contains(&fold) {
                 continue;
             }
             // Scored as they would be after storing, so that the threshold holds for what runs.
-            let tensors = self
-                .head
-                .fit(&self.samples, Some(fold), &mut |_, _, _| ())?;
-            for (image, score) in self.score_fold(fold, &tensors, &map)? {
+            let silent = &mut progress.silent();
+            let tensors = self.head.fit(&self.samples, Some(fold), silent)?;
+            for (image, score) in self.score_fold(fold, &tensors, &map, progress.cancel())? {
                 scores[image] = score;
             }
         }
@@ -277,7 +287,8 @@ impl Fitter<'_> {
         fold: usize,
         tensors: &[HeadTensor],
         map: &AnomalyMap,
-    ) -> Result<Vec<(usize, f32)>> {
+        cancel: &Cancel,
+    ) -> Result<Vec<(usize, f32)>, FitError> {
         let folds = self.samples.folds().iter().enumerate();
         let images: Vec<usize> = folds
             .filter(|(_, of)| **of == fold)
@@ -286,20 +297,20 @@ impl Fitter<'_> {
         let bytes: usize = tensors.iter().map(HeadTensor::bytes).sum();
         let heads = (HEADS_BYTES / bytes.max(1)).clamp(1, rayon::current_num_threads());
         let parts = images.par_chunks(images.len().div_ceil(heads).max(1));
-        let (recipe, shape, samples) = (self.options.recipe, &self.embedding, &self.samples);
+        let (recipe, shape, samples) = (self.options.recipe, self.embedding.shape(), &self.samples);
         let scores = parts.map(|images| {
-            let head = recipe.load(shape, &TensorReader::new(tensors));
-            let mut head = head.map_err(Error::Fit)?;
-            let (mut map, mut embedding) = (map.clone(), shape.clone());
-            let mut patch_scores = vec![0.0; embedding.positions()];
+            let head = recipe.load(shape, &TensorReader::new(tensors))?;
+            let mut scorer = Scorer::new(head, map.clone());
+            let mut embedding = Embedding::new(shape);
             let score = |&image: &usize| {
+                cancel.check()?;
                 samples.restore(image, &mut embedding);
-                head.score(&embedding, &mut patch_scores);
-                (image, map.update(&patch_scores) * head.image_weight())
+                Ok((image, scorer.score(&embedding)))
             };
-            Ok(images.iter().map(score).collect())
+            images.iter().map(score).collect()
         });
-        Ok(scores.collect::<Result<Vec<Vec<_>>>>()?.concat())
+        let scores: Vec<Vec<_>> = scores.collect::<Result<_, FitError>>()?;
+        Ok(scores.concat())
     }
 }
 
@@ -314,12 +325,10 @@ fn outer_fence(scores: &[f32]) -> f32 {
 }
 
 /// `count` of the taps' channels, the same ones every time.
-fn random_channels(shapes: &[TapShape], count: usize) -> Result<Vec<usize>> {
+fn random_channels(shapes: &[TapShape], count: usize) -> Result<Vec<usize>, FitError> {
     let all: usize = shapes.iter().map(|shape| shape[0]).sum();
     if count == 0 || count > all {
-        return Err(Error::Fit(format!(
-            "{count} dimensions were asked for, and the taps have 1 to {all}"
-        )));
+        return Err(FitError::Dimensions { wanted: count, all });
     }
     let mut channels = fastrand::Rng::with_seed(0).choose_multiple(0..all, count);
     channels.sort_unstable();

@@ -1,5 +1,6 @@
 //! The tensors of a head, as a model file holds them: small types going in, checked values coming out.
 
+use super::error::TensorError;
 use half::f16;
 use safetensors::tensor::Dtype;
 
@@ -82,17 +83,18 @@ impl<'a> TensorReader<'a> {
         Self { tensors }
     }
 
-    fn find(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&HeadTensor, String> {
+    fn find(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&HeadTensor, TensorError> {
         let tensor = self
             .tensors
             .iter()
             .find(|tensor| tensor.name == name)
-            .ok_or_else(|| format!("the tensor {HEAD_PREFIX}{name} is missing"))?;
+            .ok_or_else(|| TensorError::Missing(in_file(name)))?;
         if tensor.dtype != dtype || tensor.shape != shape {
-            return Err(format!(
-                "the tensor {HEAD_PREFIX}{name} is {:?} {:?}, and the head needs {dtype:?} {shape:?}",
-                tensor.dtype, tensor.shape
-            ));
+            return Err(TensorError::Shape {
+                name: in_file(name),
+                found: format!("{:?} {:?}", tensor.dtype, tensor.shape),
+                needed: format!("{dtype:?} {shape:?}"),
+            });
         }
         Ok(tensor)
     }
@@ -101,19 +103,19 @@ impl<'a> TensorReader<'a> {
     ///
     /// # Errors
     /// The tensor is missing, or holds nothing.
-    pub fn rows(&self, name: &str) -> Result<usize, String> {
+    pub fn rows(&self, name: &str) -> Result<usize, TensorError> {
         let tensor = self.tensors.iter().find(|tensor| tensor.name == name);
         let rows = tensor
             .and_then(|tensor| tensor.shape.first().copied())
             .filter(|&rows| rows > 0);
-        rows.ok_or_else(|| format!("the tensor {HEAD_PREFIX}{name} is missing or empty"))
+        rows.ok_or_else(|| TensorError::Empty(in_file(name)))
     }
 
     /// A tensor of 16-bit floats.
     ///
     /// # Errors
     /// It is missing, of another type or shape, or holds a value that is not finite.
-    pub fn f16(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
+    pub fn f16(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, TensorError> {
         let data = &self.find(name, Dtype::F16, shape)?.data;
         finite(
             name,
@@ -129,7 +131,7 @@ impl<'a> TensorReader<'a> {
     ///
     /// # Errors
     /// As [`TensorReader::f16`].
-    pub fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
+    pub fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, TensorError> {
         let data = &self.find(name, Dtype::F32, shape)?.data;
         finite(
             name,
@@ -145,7 +147,7 @@ impl<'a> TensorReader<'a> {
     ///
     /// # Errors
     /// It is missing, or of another type or shape.
-    pub fn i8(&self, name: &str, shape: &[usize]) -> Result<Vec<i8>, String> {
+    pub fn i8(&self, name: &str, shape: &[usize]) -> Result<Vec<i8>, TensorError> {
         Ok(self
             .find(name, Dtype::I8, shape)?
             .data
@@ -158,16 +160,19 @@ impl<'a> TensorReader<'a> {
     ///
     /// # Errors
     /// It is missing, or of another type or shape.
-    pub fn u8(&self, name: &str, shape: &[usize]) -> Result<&[u8], String> {
+    pub fn u8(&self, name: &str, shape: &[usize]) -> Result<&[u8], TensorError> {
         Ok(&self.find(name, Dtype::U8, shape)?.data)
     }
 }
 
-fn finite(name: &str, values: Vec<f32>) -> Result<Vec<f32>, String> {
+/// A tensor's name as the file has it.
+fn in_file(name: &str) -> String {
+    format!("{HEAD_PREFIX}{name}")
+}
+
+fn finite(name: &str, values: Vec<f32>) -> Result<Vec<f32>, TensorError> {
     match values.iter().all(|value| value.is_finite()) {
         true => Ok(values),
-        false => Err(format!(
-            "the tensor {HEAD_PREFIX}{name} holds NaN or infinity; fit the model again"
-        )),
+        false => Err(TensorError::NotFinite(in_file(name))),
     }
 }

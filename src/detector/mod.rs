@@ -5,48 +5,48 @@
 pub mod anomaly_map;
 pub mod backbone;
 pub mod calibration;
-pub mod device;
 pub mod drift;
-pub(crate) mod embedding;
+pub mod embedding;
 pub mod error;
+pub mod features;
 mod fit;
 pub mod head_tensors;
 pub mod heads;
+pub mod method;
 pub mod metrics;
 pub mod model_file;
-mod onnx;
-pub mod runtime;
-pub(crate) mod samples;
+pub mod progress;
+pub mod samples;
+pub mod scorer;
 pub mod search;
-mod sessions;
-pub mod tiles;
+pub mod taps;
 
 pub use anomaly_map::Region;
-pub use device::Device;
+pub use backbone::{Device, RuntimeOptions};
 pub use error::{Error, Result};
 pub use fit::{FitOptions, Fitter};
+pub use progress::{Cancel, Progress};
 
+use crate::geometry::Size;
 use anomaly_map::AnomalyMap;
-use backbone::Backbone;
+use backbone::{Backbone, BackboneFile};
 use calibration::Calibration;
 use embedding::Embedding;
-use heads::{Head, Recipe};
+use error::{BackboneError, InferenceError, ModelError};
+use features::Features;
+use heads::Recipe;
 use model_file::{Metadata, ModelFile};
+use ndarray::{ArrayView2, ArrayView3};
+use scorer::Scorer;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tiles::Features;
 
 /// How to open a model.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options<'a> {
     /// Backbone file; looked up by the name in the model otherwise.
     pub backbone: Option<&'a Path>,
-    /// Threads of the backbone; 0: one per core.
-    pub threads: usize,
-    /// ONNX Runtime library; searched for otherwise.
-    pub library: Option<&'a Path>,
-    /// Where the backbone runs.
-    pub device: Device,
+    pub runtime: RuntimeOptions<'a>,
 }
 
 /// What the last inspection cost.
@@ -63,12 +63,35 @@ pub struct Detector {
     calibration: Calibration,
     head_bytes: usize,
     backbone: Backbone,
-    embedding: Embedding,
     features: Features,
-    head: Box<dyn Head>,
-    patch_scores: Vec<f32>,
-    map: AnomalyMap,
+    embedding: Embedding,
+    scorer: Scorer,
     timing: Timing,
+}
+
+/// The backbone of the model that was read from the file `path`.
+///
+/// # Errors
+/// [`Error::Backbone`] for a file that is missing or is another one than the model was fitted with, and as [`Backbone::new`].
+pub fn open_backbone(model: &ModelFile, path: &Path, options: Options<'_>) -> Result<Backbone> {
+    let metadata = &model.metadata;
+    let backbone_path = backbone::resolve(options.backbone, &metadata.backbone, Some(path))?;
+    let file = BackboneFile::read(&backbone_path)?;
+    if file.sha256 != metadata.backbone_sha256 {
+        let source = BackboneError::NotTheModels {
+            model: path.to_path_buf(),
+            name: metadata.backbone.clone(),
+            found: file.sha256,
+            needed: metadata.backbone_sha256.clone(),
+        };
+        return Err(Error::backbone(backbone_path, source));
+    }
+    let tile = metadata.tiles.tile(metadata.input_size);
+    let tile = tile.map_err(|source| {
+        let field = "tiles";
+        Error::model(path, ModelError::Geometry { field, source })
+    })?;
+    Backbone::new(&file, &metadata.taps, tile, options.runtime)
 }
 
 impl Detector {
@@ -79,23 +102,24 @@ impl Detector {
     /// missing, is another one than the model was fitted with, or lacks a tap; [`Error::Runtime`] without ONNX Runtime.
     pub fn open(path: &Path, options: Options<'_>) -> Result<Self> {
         let model = ModelFile::read(path)?;
-        let backbone = Backbone::of_model(&model, path, options)?;
-        Self::new(model, backbone).map_err(|reason| Error::model(path, reason))
+        let backbone = open_backbone(&model, path, options)?;
+        Self::new(model, backbone).map_err(|source| Error::model(path, source))
     }
 
     /// Joins a model and a backbone that was made for its taps and input size.
     ///
     /// # Errors
     /// What in the model does not fit the backbone's taps.
-    pub fn new(model: ModelFile, backbone: Backbone) -> std::result::Result<Self, String> {
+    pub fn new(model: ModelFile, backbone: Backbone) -> Result<Self, ModelError> {
         let metadata = &model.metadata;
         let recipe = Recipe {
             method: metadata.method,
             preset: metadata.preset,
         };
-        let tiles = metadata.tiles;
-        let embedding = recipe.embedding(backbone.shapes(), metadata.channels.as_deref(), tiles)?;
-        let head = recipe.load(&embedding, &model.tensors())?;
+        let channels = metadata.channels.as_deref();
+        let features = recipe.features(backbone.shapes(), channels, metadata.tiles)?;
+        let shape = features.shape();
+        let head = recipe.load(shape, &model.tensors())?;
         let head_bytes = model.head_bytes();
         // The head has what it needs of the tensors: from here on they would be there twice.
         let ModelFile {
@@ -103,24 +127,20 @@ impl Detector {
             calibration,
             ..
         } = model;
-        let [height, width] = metadata.map_size;
         let map = AnomalyMap::new(
-            embedding.grid(),
-            (height, width),
+            shape.grid,
+            metadata.map_size,
             metadata.map_sigma,
             metadata.map_offset,
         );
-        let patch_scores = vec![0.0; embedding.positions()];
         Ok(Self {
             metadata,
             calibration,
             head_bytes,
             backbone,
-            embedding,
-            features: Features::new(tiles),
-            head,
-            patch_scores,
-            map,
+            embedding: Embedding::new(shape),
+            features,
+            scorer: Scorer::new(head, map),
             timing: Timing::default(),
         })
     }
@@ -129,8 +149,8 @@ impl Detector {
     /// maximum of the anomaly map, times the head's image weight.
     ///
     /// # Errors
-    /// [`Error::Inference`] where ONNX Runtime fails, or where the score is not a number.
-    pub fn inspect(&mut self, image: &[f32]) -> Result<f32> {
+    /// ONNX Runtime fails, or the score is not a number.
+    pub fn inspect(&mut self, image: ArrayView3<'_, f32>) -> Result<f32, InferenceError> {
         let start = Instant::now();
         let filling = self
             .features
@@ -139,31 +159,28 @@ impl Detector {
         let score = self.rescore();
         self.timing.backbone = backbone;
         self.timing.head += filling;
-        if !score.is_finite() {
-            return Err(Error::Inference("the score is not a number".into()));
+        match score.is_finite() {
+            true => Ok(score),
+            false => Err(InferenceError::Score),
         }
-        Ok(score)
     }
 
     /// Head and map once more on the features of the last inspection: all of it but the backbone. Allocates nothing.
     pub fn rescore(&mut self) -> f32 {
-        let start = Instant::now();
-        self.head.score(&self.embedding, &mut self.patch_scores);
-        let after_head = Instant::now();
-        let score = self.map.update(&self.patch_scores) * self.head.image_weight();
-        self.timing.head = after_head - start;
-        self.timing.map = after_head.elapsed();
+        let score = self.scorer.score(&self.embedding);
+        let timing = self.scorer.timing();
+        (self.timing.head, self.timing.map) = (timing.head, timing.map);
         score
     }
 
-    /// The anomaly map of the last inspection, row-major, with its height and width.
-    pub fn map(&self) -> (&[f32], (usize, usize)) {
-        (self.map.values(), self.map.size())
+    /// The anomaly map of the last inspection, height x width, row-major.
+    pub fn map(&self) -> ArrayView2<'_, f32> {
+        self.scorer.map().values()
     }
 
     /// The parts of the last map above `threshold`, strongest first; none exactly where the score is not above it.
     pub fn regions(&mut self, threshold: f32) -> &[Region] {
-        self.map.regions(threshold)
+        self.scorer.map_mut().regions(threshold)
     }
 
     /// Stage times of the last inspection.
@@ -171,10 +188,9 @@ impl Detector {
         self.timing
     }
 
-    /// Height and width of the image tensor.
-    pub fn input(&self) -> (usize, usize) {
-        let [height, width] = self.metadata.input_size;
-        (height, width)
+    /// Size of the image tensor.
+    pub fn input(&self) -> Size {
+        self.metadata.input_size
     }
 
     /// Bytes of the backbone's graph as cut for this model.

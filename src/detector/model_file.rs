@@ -2,16 +2,16 @@
 //!
 //! Reading checks everything before anything is used, and runs no code.
 
-use super::backbone::Normalization;
 use super::calibration::Calibration;
-use super::error::{Error, Result};
+use super::error::{Error, FitError, ModelError, Result};
 use super::head_tensors::{HEAD_PREFIX, HeadTensor, TensorReader};
-use super::heads::{Method, Preset};
-use super::tiles::Tiles;
+use super::method::{Method, Preset};
+use super::taps::Normalization;
+use crate::fs::{self, Durability};
+use crate::geometry::{Grid, Roi, Size};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::io::Write as _;
 use std::path::Path;
 
 /// Version of this format. Files of another version are refused.
@@ -45,16 +45,16 @@ pub struct Metadata {
     pub channels: Option<Vec<usize>>,
     /// Columns and rows of the tiles that the image tensor is cut into for the backbone; absent: one.
     #[serde(default = "one_tile", skip_serializing_if = "is_one_tile")]
-    pub tiles: Tiles,
-    /// Height and width of the image tensor, all tiles together.
-    pub input_size: [usize; 2],
+    pub tiles: Grid,
+    /// Size of the image tensor, all tiles together.
+    pub input_size: Size,
     pub resize: String,
     pub normalization: Normalization,
-    /// The inspected part of the frame: x, y, width, height in 0..1.
-    pub roi: [f32; 4],
-    /// Height and width of the anomaly map, and in its pixels: the smoothing, and how far to the right of and below the centre of its
+    /// The inspected part of the frame.
+    pub roi: Roi,
+    /// Size of the anomaly map, and in its pixels: the smoothing, and how far to the right of and below the centre of its
     /// cell a patch looks. The image score is the map's maximum.
-    pub map_size: [usize; 2],
+    pub map_size: Size,
     pub map_sigma: f32,
     pub map_offset: f32,
     /// Number of good images that the head was fitted on.
@@ -113,8 +113,12 @@ impl ModelFile {
     /// Sets the threshold anew from scores of good images that the head was not fitted on.
     ///
     /// # Errors
-    /// [`Error::Fit`] where there are too few of them for the rate.
-    pub fn recalibrate(&mut self, calibration: Calibration, false_reject_rate: f64) -> Result<()> {
+    /// There are too few of them for the rate.
+    pub fn recalibrate(
+        &mut self,
+        calibration: Calibration,
+        false_reject_rate: f64,
+    ) -> Result<(), FitError> {
         self.metadata.threshold = calibration.threshold(false_reject_rate)?;
         self.metadata.false_reject_rate = false_reject_rate;
         self.metadata.calibration_folds = 0;
@@ -136,12 +140,10 @@ impl ModelFile {
     /// The file's bytes.
     ///
     /// # Errors
-    /// [`Error::Fit`] where a value cannot be written (a number that is not finite).
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let failed = |error: &dyn std::fmt::Display| {
-            Error::Fit(format!("the model cannot be written: {error}"))
-        };
-        let json = serde_json::to_string(&self.metadata).map_err(|error| failed(&error))?;
+    /// A value cannot be written (a number that is not finite).
+    pub fn to_bytes(&self) -> Result<Vec<u8>, FitError> {
+        let json = serde_json::to_string(&self.metadata)
+            .map_err(|error| FitError::Serialize(error.into()))?;
         let scores: Vec<u8> = self
             .calibration
             .scores()
@@ -167,12 +169,14 @@ impl ModelFile {
             .map(|(name, dtype, shape, data)| {
                 Ok((
                     name,
-                    TensorView::new(dtype, shape, data).map_err(|error| failed(&error))?,
+                    TensorView::new(dtype, shape, data)
+                        .map_err(|error| FitError::Serialize(error.into()))?,
                 ))
             })
-            .collect::<Result<Vec<_>>>()?;
+            .collect::<Result<Vec<_>, FitError>>()?;
         let metadata = HashMap::from([(METADATA_KEY.to_owned(), json)]);
-        safetensors::serialize(views, Some(metadata)).map_err(|error| failed(&error))
+        safetensors::serialize(views, Some(metadata))
+            .map_err(|error| FitError::Serialize(error.into()))
     }
 
     /// Writes the file so that at every moment either the old or the new one is there, whole.
@@ -181,24 +185,8 @@ impl ModelFile {
     /// [`Error::Model`] where the folder cannot be written to.
     pub fn write(&self, path: &Path) -> Result<()> {
         let bytes = self.to_bytes()?;
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let write = || -> std::io::Result<()> {
-            use std::os::unix::fs::PermissionsExt as _;
-            // Readable by the service that inspects, not only by the user who fitted: a temporary file is private otherwise.
-            let permissions = std::fs::Permissions::from_mode(0o644);
-            let mut file = tempfile::Builder::new()
-                .prefix(".vadlite-")
-                .permissions(permissions)
-                .tempfile_in(folder)?;
-            file.write_all(&bytes)?;
-            file.as_file().sync_all()?;
-            file.persist(path)?;
-            std::fs::File::open(folder)?.sync_all()
-        };
-        write().map_err(|error| Error::model(path, format!("cannot be written: {error}")))
+        fs::replace(path, Durability::Synced, |file| file.write_all(&bytes))
+            .map_err(|error| Error::model(path, ModelError::Write(error)))
     }
 
     /// Reads and checks a file.
@@ -206,46 +194,40 @@ impl ModelFile {
     /// # Errors
     /// [`Error::Model`] that says what is wrong with it.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|error| {
-            let remedy = if error.kind() == std::io::ErrorKind::NotFound {
-                "; make one with `vadlite fit`"
-            } else {
-                ""
-            };
-            Error::model(path, format!("cannot be read: {error}{remedy}"))
-        })?;
-        Self::from_bytes(&bytes).map_err(|reason| Error::model(path, reason))
+        let bytes =
+            std::fs::read(path).map_err(|error| Error::model(path, ModelError::Read(error)))?;
+        Self::from_bytes(&bytes).map_err(|error| Error::model(path, error))
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+    fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
         if bytes.is_empty() {
-            return Err("the file is empty; fit the model again".into());
+            return Err(ModelError::Empty);
         }
-        let damaged = |error: &dyn std::fmt::Display| {
-            format!("damaged or not a .vadlite file ({error}); fit the model again")
-        };
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(&error))?;
+        let (_, header) =
+            SafeTensors::read_metadata(bytes).map_err(|error| ModelError::Damaged(error.into()))?;
         let json = header
             .metadata()
             .as_ref()
-            .and_then(|metadata| metadata.get(METADATA_KEY));
-        let json =
-            json.ok_or("a safetensors file, but not one of vadlite: it lacks the metadata")?;
+            .and_then(|metadata| metadata.get(METADATA_KEY))
+            .ok_or(ModelError::NoMetadata)?;
         // The version first, so that a file of another version is not called damaged.
         #[derive(Deserialize)]
         struct Version {
             format_version: u32,
         }
-        let version: Version = serde_json::from_str(json).map_err(|error| damaged(&error))?;
+        let version: Version =
+            serde_json::from_str(json).map_err(|error| ModelError::Damaged(error.into()))?;
         if version.format_version != FORMAT_VERSION {
-            return Err(format!(
-                "it has the format version {}, and this vadlite reads version {FORMAT_VERSION}; fit the model again",
-                version.format_version
-            ));
+            return Err(ModelError::Version {
+                found: version.format_version,
+                known: FORMAT_VERSION,
+            });
         }
-        let metadata: Metadata = serde_json::from_str(json).map_err(|error| damaged(&error))?;
+        let metadata: Metadata =
+            serde_json::from_str(json).map_err(|error| ModelError::Damaged(error.into()))?;
         metadata.check()?;
-        let safetensors = SafeTensors::deserialize(bytes).map_err(|error| damaged(&error))?;
+        let safetensors =
+            SafeTensors::deserialize(bytes).map_err(|error| ModelError::Damaged(error.into()))?;
         let mut scores = None;
         let mut tensors = Vec::new();
         for (name, view) in safetensors.iter() {
@@ -266,8 +248,9 @@ impl ModelFile {
             }
         }
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
-        let scores = scores.ok_or("it lacks the tensor calibration.scores")?;
-        let calibration = Calibration::new(scores).map_err(|error| error.to_string())?;
+        let scores = scores.ok_or(ModelError::Value("it lacks the tensor calibration.scores"))?;
+        let calibration =
+            Calibration::new(scores).map_err(|error| ModelError::Calibration(error.into()))?;
         Ok(Self {
             metadata,
             calibration,
@@ -277,90 +260,64 @@ impl ModelFile {
 }
 
 impl Metadata {
-    fn check(&self) -> Result<(), String> {
-        let side = |what: &str, size: [usize; 2]| match size
-            .iter()
-            .all(|side| (1..=LARGEST_SIDE).contains(side))
-            && size[0] * size[1] <= LARGEST_AREA
-        {
-            true => Ok(()),
-            false => Err(format!(
-                "{what} {size:?} is not between 1 and {LARGEST_SIDE}, or holds more than {LARGEST_AREA} pixels"
-            )),
+    fn check(&self) -> Result<(), ModelError> {
+        let side = |field, size: Size| {
+            let sides = [size.height, size.width];
+            match sides.iter().all(|side| (1..=LARGEST_SIDE).contains(side))
+                && size.area() <= LARGEST_AREA
+            {
+                true => Ok(()),
+                false => Err(ModelError::Size {
+                    field,
+                    size: sides,
+                    side: LARGEST_SIDE,
+                    area: LARGEST_AREA,
+                }),
+            }
         };
         side("input_size", self.input_size)?;
         side("map_size", self.map_size)?;
-        self.tiles.part(self.input_size)?;
+        let geometry = |field| move |source| ModelError::Geometry { field, source };
+        self.tiles
+            .tile(self.input_size)
+            .map_err(geometry("tiles"))?;
         let numbers = [self.threshold, self.map_sigma, self.map_offset]
             .into_iter()
             .chain(self.normalization.mean)
-            .chain(self.normalization.std)
-            .chain(self.roi);
+            .chain(self.normalization.std);
         if numbers.into_iter().any(|number| !number.is_finite())
             || !(0.0..=64.0).contains(&self.map_sigma)
             || !(-64.0..=64.0).contains(&self.map_offset)
         {
-            return Err(
-                "threshold, map_sigma, map_offset, normalization or roi is not a number in its range".into(),
-            );
-        }
-        if self.normalization.std.iter().any(|&std| std <= 0.0) {
-            return Err("normalization.std holds a number that is not positive".into());
-        }
-        check_roi(self.roi).map_err(|reason| format!("roi {reason}"))?;
-        if self.resize != RESIZE {
-            return Err(format!(
-                "resize rule {:?} is unknown; this vadlite knows {RESIZE:?}",
-                self.resize
+            return Err(ModelError::Value(
+                "threshold, map_sigma, map_offset or normalization is not a number in its range",
             ));
         }
+        if self.normalization.std.iter().any(|&std| std <= 0.0) {
+            return Err(ModelError::Value(
+                "normalization.std holds a number that is not positive",
+            ));
+        }
+        self.roi.check().map_err(geometry("roi"))?;
+        if self.resize != RESIZE {
+            return Err(ModelError::Resize {
+                found: self.resize.clone(),
+                known: RESIZE,
+            });
+        }
         if self.taps.is_empty() || self.backbone.is_empty() || self.backbone.contains('/') {
-            return Err("it names no taps, or no file name of a backbone".into());
+            return Err(ModelError::Value(
+                "it names no taps, or no file name of a backbone",
+            ));
         }
         Ok(())
     }
 }
 
-fn one_tile() -> Tiles {
-    Tiles::ONE
+fn one_tile() -> Grid {
+    Grid::ONE
 }
 
-fn is_one_tile(tiles: &Tiles) -> bool {
-    *tiles == Tiles::ONE
-}
-
-/// Whether x, y, width, height lie in the unit square and hold an area.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn check_roi(roi: [f32; 4]) -> Result<(), String> {
-    let [x, y, width, height] = roi;
-    let inside = x >= 0.0
-        && y >= 0.0
-        && width > 0.0
-        && height > 0.0
-        && x + width <= 1.0 + 1e-6
-        && y + height <= 1.0 + 1e-6;
-    if inside {
-        Ok(())
-    } else {
-        Err(format!(
-            "{x},{y},{width},{height} does not lie in 0..1, or is empty"
-        ))
-    }
-}
-
-/// Reads a region of interest from `x,y,w,h`.
-///
-/// # Errors
-/// Not four numbers, or not inside of the frame.
-pub fn parse_roi(text: &str) -> Result<[f32; 4], String> {
-    let numbers: Option<Vec<f32>> = text
-        .split(',')
-        .map(|part| part.trim().parse().ok())
-        .collect();
-    let roi = numbers.and_then(|numbers| <[f32; 4]>::try_from(numbers).ok());
-    let roi = roi.ok_or_else(|| format!("{text:?} is not x,y,w,h, four numbers in 0..1"))?;
-    check_roi(roi)?;
-    Ok(roi)
+fn is_one_tile(tiles: &Grid) -> bool {
+    *tiles == Grid::ONE
 }

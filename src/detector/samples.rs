@@ -1,6 +1,6 @@
 //! Embeddings of good images held while fitting, in bounded memory: what a memory bank is chosen from and the threshold is set on.
 
-use super::embedding::Embedding;
+use super::embedding::{Embedding, EmbeddingShape};
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
 
@@ -20,11 +20,11 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// None yet, of embeddings like `shape`; at most `bytes` of them, but one at least.
-    pub fn new(shape: &Embedding, bytes: usize) -> Self {
-        let image = shape.values().len() * size_of::<f16>();
+    /// None yet, of embeddings of this shape; at most `bytes` of them, but one at least.
+    pub fn new(shape: EmbeddingShape, bytes: usize) -> Self {
+        let image = shape.len() * size_of::<f16>();
         Self {
-            dimensions: shape.dimensions(),
+            dimensions: shape.dimensions,
             positions: shape.positions(),
             capacity: (bytes / image.max(1)).max(1),
             values: Vec::new(),
@@ -105,14 +105,18 @@ impl Samples {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detector::embedding::Pooling;
+    use crate::geometry::Size;
 
     /// Every image has the same chance to be among those held, and is given back as it came, with its fold.
     #[test]
     fn more_images_than_fit_leave_a_uniform_sample() {
-        let mut embedding = Embedding::new(&[[2, 1, 3]], Pooling::None);
+        let shape = EmbeddingShape {
+            dimensions: 2,
+            grid: Size::new(1, 3),
+        };
+        let mut embedding = Embedding::new(shape);
         let (capacity, images) = (500, 5000);
-        let mut samples = Samples::new(&embedding, capacity * 6 * size_of::<f16>());
+        let mut samples = Samples::new(shape, capacity * 6 * size_of::<f16>());
         for image in 0..images {
             embedding.values_mut().fill(image as f32 / 8.0);
             embedding.values_mut()[4] = 1.0;

@@ -2,6 +2,7 @@
 
 use gst::prelude::*;
 
+mod messages;
 mod time;
 pub mod vadlite;
 pub mod vadliterecord;

@@ -2,9 +2,14 @@
 //!
 //! A custom meta is a named `GstStructure`, so a program in any language reads it with GStreamer alone. Its tag `video` lets it
 //! survive conversion, scaling, cropping and encoding; its coordinates are in 0..1 of the frame so that they stay true.
+//!
+//! This file is the only one that knows the names of the fields: what is written here is read here.
 
 use super::overlay::MapView;
 use crate::detector::Region;
+use crate::geometry::{Roi, Size};
+use ndarray::Array2;
+use std::borrow::Cow;
 use std::sync::Once;
 
 /// Name of the meta.
@@ -12,10 +17,20 @@ pub const META_NAME: &str = "GstVadLiteMeta";
 /// Name of the structure of the bus message.
 pub const MESSAGE_NAME: &str = "vadlite";
 
-/// One frame's result.
-#[derive(Debug, Clone, Copy)]
-pub struct Outcome<'a> {
+/// A meta of our name whose fields are not ours.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("the meta {META_NAME} has no field {field} of the type {wanted}")]
+pub struct FieldError {
+    pub field: &'static str,
+    pub wanted: &'static str,
+}
+
+/// One frame's result, as `vadlite` attaches it to the frame and everything behind it reads it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FrameResult<'a> {
+    /// The image score; 0 where the frame was not inspected.
     pub score: f64,
+    /// The threshold in force for this frame.
     pub threshold: f64,
     pub flagged: bool,
     /// Whether a score was computed for this very frame.
@@ -27,11 +42,50 @@ pub struct Outcome<'a> {
     /// Number of the frame since the element started, from 0.
     pub frame: u64,
     /// File name of the model.
-    pub model: &'a str,
+    pub model: Cow<'a, str>,
     /// Time the inspection took, in nanoseconds.
     pub latency: u64,
     /// In 0..1 of the frame, strongest first.
-    pub regions: &'a [Region],
+    pub regions: Cow<'a, [Region]>,
+    /// Where the frame was inspected.
+    pub map: Option<ResultMap>,
+}
+
+/// The anomaly map as the meta holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResultMap {
+    /// 32-bit floats in little-endian, row-major.
+    bytes: glib::Bytes,
+    size: Size,
+    /// The part of the frame that the map covers.
+    pub roi: Roi,
+}
+
+impl ResultMap {
+    /// A copy of the map.
+    pub fn new(map: MapView<'_>) -> Self {
+        let bytes: Vec<u8> = map
+            .values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        Self {
+            bytes: glib::Bytes::from_owned(bytes),
+            size: map.values.dim().into(),
+            roi: map.roi,
+        }
+    }
+
+    /// The values, height x width; `None` where the bytes are not as many as the size asks for.
+    pub fn to_array(&self) -> Option<Array2<f32>> {
+        let (values, rest) = self.bytes.as_chunks();
+        let values = values.iter().map(|&bytes| f32::from_le_bytes(bytes));
+        let shape = (self.size.height, self.size.width);
+        match rest.is_empty() {
+            true => Array2::from_shape_vec(shape, values.collect()).ok(),
+            false => None,
+        }
+    }
 }
 
 /// Makes the meta known to GStreamer; safe to call again.
@@ -40,8 +94,38 @@ pub fn register() {
     REGISTERED.call_once(|| gst::meta::CustomMeta::register(META_NAME, &["video"]));
 }
 
-impl Outcome<'_> {
-    fn write(&self, structure: &mut gst::StructureRef) {
+impl<'a> FrameResult<'a> {
+    /// Attaches the result to a buffer, beside those of other elements of this kind.
+    ///
+    /// # Errors
+    /// The meta is not registered.
+    pub fn write(&self, buffer: &mut gst::BufferRef) -> Result<(), glib::BoolError> {
+        let mut meta = gst::meta::CustomMeta::add(buffer, META_NAME)?;
+        let structure = meta.mut_structure();
+        self.set_fields(structure);
+        if let Some(map) = &self.map {
+            structure.set("map", &map.bytes);
+            structure.set("map-width", map.size.width as u32);
+            structure.set("map-height", map.size.height as u32);
+            structure.set("map-roi", region("roi", map.roi).build());
+        }
+        Ok(())
+    }
+
+    /// The structure of a bus message: all but the map, and the frame's times.
+    pub fn message(
+        &self,
+        pts: Option<gst::ClockTime>,
+        running_time: Option<gst::ClockTime>,
+    ) -> gst::Structure {
+        let mut structure = gst::Structure::new_empty(MESSAGE_NAME);
+        self.set_fields(&mut structure);
+        structure.set("pts", pts);
+        structure.set("running-time", running_time);
+        structure
+    }
+
+    fn set_fields(&self, structure: &mut gst::StructureRef) {
         structure.set("score", self.score);
         structure.set("threshold", self.threshold);
         structure.set("flagged", self.flagged);
@@ -49,63 +133,198 @@ impl Outcome<'_> {
         structure.set("skipped", self.skipped);
         structure.set("drawn", self.drawn);
         structure.set("frame", self.frame);
-        structure.set("model", self.model);
+        structure.set("model", &*self.model);
         structure.set("latency", self.latency);
-        let regions = self.regions.iter().map(|region| {
-            gst::Structure::builder("region")
-                .field("x", f64::from(region.x))
-                .field("y", f64::from(region.y))
-                .field("w", f64::from(region.width))
-                .field("h", f64::from(region.height))
-                .field("score", f64::from(region.score))
+        let regions = self.regions.iter().map(|found| {
+            let roi = Roi::new(found.x, found.y, found.width, found.height);
+            region("region", roi)
+                .field("score", f64::from(found.score))
                 .build()
         });
         structure.set("regions", gst::Array::new(regions));
     }
 
-    /// Attaches the result to a buffer.
+    /// Hands the results on a buffer to `each`, in the order in which they were attached: several elements of this kind may have
+    /// looked at the frame. Allocates nothing for a frame without regions.
     ///
-    /// # Errors
-    /// The meta is not registered.
-    pub fn attach(
-        &self,
-        buffer: &mut gst::BufferRef,
-        map: Option<MapView<'_>>,
-    ) -> Result<(), glib::BoolError> {
-        let mut meta = gst::meta::CustomMeta::add(buffer, META_NAME)?;
-        let structure = meta.mut_structure();
-        self.write(structure);
-        if let Some(map) = map {
-            let bytes: Vec<u8> = map
-                .values
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect();
-            structure.set("map", glib::Bytes::from_owned(bytes));
-            structure.set("map-width", map.width as u32);
-            structure.set("map-height", map.height as u32);
-            let [x, y, w, h] = map.roi.map(f64::from);
-            let roi = gst::Structure::builder("roi")
-                .field("x", x)
-                .field("y", y)
-                .field("w", w)
-                .field("h", h)
-                .build();
-            structure.set("map-roi", roi);
+    /// What cannot be read is handed on as an error: a result that is there and not understood is not the same as none.
+    pub fn read_all(
+        buffer: &gst::BufferRef,
+        mut each: impl FnMut(Result<FrameResult<'_>, FieldError>),
+    ) {
+        for meta in buffer.iter_meta::<gst::Meta>() {
+            if let Some(meta) = meta.try_as_custom_meta().filter(|meta| is_ours(meta)) {
+                each(FrameResult::read(meta.structure()));
+            }
         }
-        Ok(())
     }
 
-    /// The structure of a bus message.
-    pub fn message(
-        &self,
-        pts: Option<gst::ClockTime>,
-        running_time: Option<gst::ClockTime>,
-    ) -> gst::Structure {
-        let mut structure = gst::Structure::new_empty(MESSAGE_NAME);
-        self.write(&mut structure);
-        structure.set("pts", pts);
-        structure.set("running-time", running_time);
-        structure
+    /// The result that a structure holds.
+    ///
+    /// # Errors
+    /// A field that is missing or of another type.
+    pub fn read(structure: &'a gst::StructureRef) -> Result<Self, FieldError> {
+        Ok(Self {
+            score: get(structure, "score", "double")?,
+            threshold: get(structure, "threshold", "double")?,
+            flagged: get(structure, "flagged", "boolean")?,
+            inspected: get(structure, "inspected", "boolean")?,
+            skipped: get(structure, "skipped", "boolean")?,
+            drawn: get(structure, "drawn", "boolean")?,
+            frame: get(structure, "frame", "uint64")?,
+            model: Cow::Borrowed(get(structure, "model", "string")?),
+            latency: get(structure, "latency", "uint64")?,
+            regions: Cow::Owned(read_regions(structure)?),
+            map: read_map(structure)?,
+        })
+    }
+}
+
+/// As `has_name` of the meta, without the copy of the name that this makes.
+fn is_ours(meta: &gst::meta::CustomMeta) -> bool {
+    meta.structure().name() == META_NAME
+}
+
+fn get<'a, T: glib::value::FromValue<'a>>(
+    structure: &'a gst::StructureRef,
+    field: &'static str,
+    wanted: &'static str,
+) -> Result<T, FieldError> {
+    structure
+        .get(field)
+        .map_err(|_| FieldError { field, wanted })
+}
+
+/// A structure of this name with the coordinates of a region.
+fn region(name: &str, roi: Roi) -> gst::structure::Builder {
+    gst::Structure::builder(name)
+        .field("x", f64::from(roi.x))
+        .field("y", f64::from(roi.y))
+        .field("w", f64::from(roi.width))
+        .field("h", f64::from(roi.height))
+}
+
+fn read_roi(structure: &gst::StructureRef) -> Result<Roi, FieldError> {
+    let number = |field| get::<f64>(structure, field, "double").map(|number| number as f32);
+    Ok(Roi::new(
+        number("x")?,
+        number("y")?,
+        number("w")?,
+        number("h")?,
+    ))
+}
+
+fn read_regions(structure: &gst::StructureRef) -> Result<Vec<Region>, FieldError> {
+    let wanted = "array of structures";
+    let wrong = |_| FieldError {
+        field: "regions",
+        wanted,
+    };
+    // Borrowed: an array taken out as a value of its own is a copy of all of it.
+    let regions = get::<gst::ArrayRef>(structure, "regions", wanted)?;
+    regions
+        .iter()
+        .map(|value| {
+            let region = value.get::<&gst::StructureRef>().map_err(wrong)?;
+            let roi = read_roi(region)?;
+            Ok(Region {
+                x: roi.x,
+                y: roi.y,
+                width: roi.width,
+                height: roi.height,
+                score: get::<f64>(region, "score", "double")? as f32,
+            })
+        })
+        .collect()
+}
+
+fn read_map(structure: &gst::StructureRef) -> Result<Option<ResultMap>, FieldError> {
+    if !structure.has_field("map") {
+        return Ok(None);
+    }
+    let side = |field| get::<u32>(structure, field, "uint").map(|side| side as usize);
+    Ok(Some(ResultMap {
+        bytes: get(structure, "map", "GBytes")?,
+        size: Size::new(side("map-height")?, side("map-width")?),
+        roi: read_roi(get(structure, "map-roi", "structure")?)?,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::ArrayView2;
+    use proptest::prelude::*;
+
+    prop_compose! {
+        fn regions()(parts in prop::collection::vec((0.0f32..1.0, 0.0f32..1.0, 0.0f32..1.0, 0.0f32..1.0, 0.0f32..1e6), 0..5)) -> Vec<Region> {
+            parts.into_iter().map(|(x, y, width, height, score)| Region { x, y, width, height, score }).collect()
+        }
+    }
+
+    proptest! {
+        /// Whatever several elements write on one buffer is read back as it was, in their order, map and regions included.
+        #[test]
+        fn what_is_written_is_read(
+            regions in regions(),
+            numbers in (any::<f64>(), any::<f64>(), any::<u64>(), any::<u64>()),
+            flags in any::<[bool; 4]>(),
+            model in "[^\0]{0,20}",
+            map in prop::option::of(prop::collection::vec(any::<f32>(), 6)),
+            count in 1usize..4,
+        ) {
+            gst::init().unwrap();
+            register();
+            let result = FrameResult {
+                score: if numbers.0.is_nan() { 0.0 } else { numbers.0 },
+                threshold: if numbers.1.is_nan() { 0.0 } else { numbers.1 },
+                flagged: flags[0],
+                inspected: flags[1],
+                skipped: flags[2],
+                drawn: flags[3],
+                frame: numbers.2,
+                model: model.into(),
+                latency: numbers.3,
+                regions: regions.into(),
+                map: map.as_ref().map(|values| ResultMap::new(MapView {
+                    values: ArrayView2::from_shape((2, 3), values).unwrap(),
+                    roi: Roi::new(0.25, 0.0, 0.5, 1.0),
+                })),
+            };
+            let mut buffer = gst::Buffer::new();
+            for frame in 0..count as u64 {
+                let result = FrameResult { frame, ..result.clone() };
+                result.write(buffer.get_mut().unwrap()).unwrap();
+            }
+            let mut frame = 0;
+            FrameResult::read_all(&buffer, |read| {
+                assert_eq!(read.unwrap(), FrameResult { frame, ..result.clone() });
+                frame += 1;
+            });
+            prop_assert_eq!(frame, count as u64);
+            if let (Some(map), Some(values)) = (&result.map, map) {
+                let bits = |value: &f32| value.to_bits();
+                let read = map.to_array().unwrap();
+                prop_assert_eq!(read.dim(), (2, 3));
+                prop_assert!(read.iter().map(bits).eq(values.iter().map(bits)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_result_that_is_not_understood_is_told() {
+        gst::init().unwrap();
+        register();
+        let mut buffer = gst::Buffer::new();
+        gst::meta::CustomMeta::add(buffer.get_mut().unwrap(), META_NAME)
+            .unwrap()
+            .mut_structure()
+            .set("score", "high");
+        let mut errors = Vec::new();
+        FrameResult::read_all(&buffer, |read| errors.push(read.unwrap_err().to_string()));
+        assert_eq!(
+            errors,
+            ["the meta GstVadLiteMeta has no field score of the type double"]
+        );
     }
 }

@@ -12,6 +12,8 @@ use gst_video::{
 };
 
 use super::colormap::{ColourSpace, HEAT_FROM, HEAT_TO, heat};
+use crate::geometry::Roi;
+use ndarray::ArrayView2;
 
 /// How an anomaly map is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +29,10 @@ pub enum Style {
 /// An anomaly map and where in the frame it lies.
 #[derive(Clone, Copy, Debug)]
 pub struct MapView<'a> {
-    /// `height` x `width` raw scores, row-major, 0 or more; those that are not finite draw nothing.
-    pub values: &'a [f32],
-    pub width: usize,
-    pub height: usize,
-    /// The part of the frame that the map covers: x, y, width, height in 0..1 of the frame's.
-    pub roi: [f32; 4],
+    /// Height x width raw scores, 0 or more; those that are not finite draw nothing.
+    pub values: ArrayView2<'a, f32>,
+    /// The part of the frame that the map covers.
+    pub roi: Roi,
 }
 
 /// Draws maps into frames and keeps its scratch memory: after the first frame of a size nothing is allocated.
@@ -131,8 +131,8 @@ impl Overlay {
 
     /// Draws `map` into `frame`; `threshold` is in the map's units.
     ///
-    /// Draws nothing if there is nothing sensible to draw: a threshold that is not above 0, a map whose values are not
-    /// `width * height`, an empty region, or a format with samples of other than 8 bits or 16 bits little-endian.
+    /// Draws nothing if there is nothing sensible to draw: a threshold that is not above 0, an empty map, an empty
+    /// region, or a format with samples of other than 8 bits or 16 bits little-endian.
     pub fn draw(
         &mut self,
         frame: &mut gst_video::VideoFrameRef<&mut gst::BufferRef>,
@@ -253,22 +253,26 @@ impl Painter {
         style: Style,
         size: [usize; 2],
     ) -> bool {
-        let [x, y, w, h] = map.roi;
+        let Roi {
+            x,
+            y,
+            width: w,
+            height: h,
+        } = map.roi;
         let sensible = threshold > 0.0
             && threshold.is_finite()
-            && map.width > 0
-            && map.width.checked_mul(map.height) == Some(map.values.len())
             && [x, y, w, h].iter().all(|v| v.is_finite())
             && w > 0.0
             && h > 0.0;
         if !sensible || map.values.is_empty() {
             return false;
         }
+        let (height, width) = map.values.dim();
         self.style = style;
-        self.cells = [map.width, map.height];
+        self.cells = [width, height];
         self.cell = [
-            f64::from(w) * size[0] as f64 / map.width as f64,
-            f64::from(h) * size[1] as f64 / map.height as f64,
+            f64::from(w) * size[0] as f64 / width as f64,
+            f64::from(h) * size[1] as f64 / height as f64,
         ];
         // A score far above all colours is taken down so that its slope hides no neighbour and fixed point does not overflow.
         let (base, scale) = match style {
@@ -287,8 +291,8 @@ impl Painter {
             highest = highest.max(relative);
             (relative - base) * scale
         }));
-        self.line.resize(map.width, 0.0);
-        self.slope.resize(map.width, 0.0);
+        self.line.resize(width, 0.0);
+        self.slope.resize(width, 0.0);
         highest >= base
     }
 
@@ -519,11 +523,13 @@ impl Axis {
         dimension: usize,
     ) -> Self {
         let pixels = pixels as f64;
-        let (start, length) = (
-            f64::from(map.roi[dimension]),
-            f64::from(map.roi[dimension + 2]),
-        );
-        let cells = [map.width, map.height][dimension] as f64;
+        let (start, length) = match dimension {
+            0 => (map.roi.x, map.roi.width),
+            _ => (map.roi.y, map.roi.height),
+        };
+        let (start, length) = (f64::from(start), f64::from(length));
+        let (height, width) = map.values.dim();
+        let cells = [width, height][dimension] as f64;
         let sample_at =
             |part: f64| (((part * pixels - middle) / pitch).ceil().max(0.0) as usize).min(count);
         // The last chroma sample of an odd size lies outside the picture and yet belongs to it.

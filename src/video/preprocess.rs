@@ -4,7 +4,10 @@
 //! frame, and no full-size RGB picture is ever made. Files and frames go through here alike.
 
 use super::resample::{self, Axis};
+use crate::detector::taps::Normalization;
+use crate::geometry::{Roi, Size};
 use gst_video::VideoFormat;
+use ndarray::{Array3, ArrayViewMut3};
 
 /// One colour component: where its samples lie in memory.
 #[derive(Debug, Clone, Copy)]
@@ -161,6 +164,24 @@ impl Layout {
     }
 }
 
+/// Why the planes of a picture cannot be made a tensor.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum PlaneError {
+    #[error("plane {plane} is missing")]
+    Missing { plane: usize },
+    #[error("plane {plane} holds {bytes} bytes, and this format and size need {needed}")]
+    Short {
+        plane: usize,
+        bytes: usize,
+        needed: usize,
+    },
+    #[error("the tensor is {shape:?}, and 3 x height x width of {size} are needed, row-major")]
+    Tensor {
+        shape: (usize, usize, usize),
+        size: Size,
+    },
+}
+
 /// One plane of a picture: its bytes from the first row on and the distance of rows in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Plane<'a> {
@@ -171,13 +192,17 @@ pub struct Plane<'a> {
 /// What the tensor has to look like.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// Height and width.
-    pub size: (usize, usize),
-    /// Of RGB in 0..1: (x - mean) / std.
-    pub mean: [f32; 3],
-    pub std: [f32; 3],
-    /// The inspected part of the picture: x, y, width, height in 0..1.
-    pub roi: [f32; 4],
+    pub size: Size,
+    pub normalization: Normalization,
+    /// The inspected part of the picture.
+    pub roi: Roi,
+}
+
+impl Target {
+    /// A tensor to fill: 3 x height x width.
+    pub fn tensor(&self) -> Array3<f32> {
+        Array3::zeros((3, self.size.height, self.size.width))
+    }
 }
 
 struct Plan {
@@ -201,7 +226,7 @@ pub struct Preprocess {
 
 impl Preprocess {
     pub fn new(layout: Layout, target: Target) -> Self {
-        let [x, y, width, height] = target.roi.map(f64::from);
+        let [x, y, width, height] = <[f32; 4]>::from(target.roi).map(f64::from);
         let plans: Vec<Plan> = layout
             .components
             .iter()
@@ -224,7 +249,7 @@ impl Preprocess {
                     component.shift.1,
                     y,
                     height,
-                    target.size.0,
+                    target.size.height,
                 );
                 let columns = axis(
                     layout.width,
@@ -232,7 +257,7 @@ impl Preprocess {
                     component.shift.0,
                     x,
                     width,
-                    target.size.1,
+                    target.size.width,
                 );
                 let (start, end) = columns.range();
                 let first = component.offset + start * component.pitch;
@@ -263,10 +288,23 @@ impl Preprocess {
     /// Fills `out` (3 x height x width of the target, RGB, normalised) from the picture's planes.
     ///
     /// # Errors
-    /// A plane that is missing or too short for the layout.
-    pub fn run(&mut self, planes: &[Plane<'_>], out: &mut [f32]) -> Result<(), String> {
+    /// A plane that is missing or too short for the layout, or a tensor of another shape.
+    pub fn run(
+        &mut self,
+        planes: &[Plane<'_>],
+        mut out: ArrayViewMut3<'_, f32>,
+    ) -> Result<(), PlaneError> {
         self.check(planes)?;
-        let pixels = self.target.size.0 * self.target.size.1;
+        let Size { height, width } = self.target.size;
+        let shape = out.dim();
+        let out = out
+            .as_slice_mut()
+            .filter(|_| shape == (3, height, width))
+            .ok_or(PlaneError::Tensor {
+                shape,
+                size: self.target.size,
+            })?;
+        let pixels = self.target.size.area();
         let mut component = 0;
         while component < self.plans.len() {
             let shared = self.sharing(component);
@@ -281,20 +319,19 @@ impl Preprocess {
         Ok(())
     }
 
-    fn check(&self, planes: &[Plane<'_>]) -> Result<(), String> {
+    fn check(&self, planes: &[Plane<'_>]) -> Result<(), PlaneError> {
         let bytes = if self.layout.sixteen_bit { 2 } else { 1 };
         for plan in &self.plans {
-            let index = plan.component.plane;
-            let plane = planes
-                .get(index)
-                .ok_or_else(|| format!("plane {index} is missing"))?;
+            let plane = plan.component.plane;
+            let held = planes.get(plane).ok_or(PlaneError::Missing { plane })?;
             let needed =
-                (plan.rows.range().1 - 1) * plane.stride + (plan.first + plan.samples) * bytes;
-            if plane.data.len() < needed {
-                return Err(format!(
-                    "plane {index} holds {} bytes, and this format and size need {needed}",
-                    plane.data.len()
-                ));
+                (plan.rows.range().1 - 1) * held.stride + (plan.first + plan.samples) * bytes;
+            if held.data.len() < needed {
+                return Err(PlaneError::Short {
+                    plane,
+                    bytes: held.data.len(),
+                    needed,
+                });
             }
         }
         Ok(())
@@ -322,7 +359,7 @@ impl Preprocess {
         out: &mut [f32],
     ) {
         let plans = &self.plans[components];
-        let (height, width) = self.target.size;
+        let Size { height, width } = self.target.size;
         let plane = planes[plans[0].component.plane];
         let first = plans.iter().map(|plan| plan.first).min().unwrap_or(0);
         let end = plans
@@ -361,12 +398,12 @@ impl Preprocess {
 
     /// Turns resampled components, in place, into normalised RGB.
     fn colorize(&self, out: &mut [f32]) {
-        let pixels = self.target.size.0 * self.target.size.1;
+        let pixels = self.target.size.area();
         let (first, rest) = out.split_at_mut(pixels);
         let (second, third) = rest.split_at_mut(pixels);
-        let gain = self.target.std.map(|std| 1.0 / (255.0 * std));
-        let bias: [f32; 3] =
-            std::array::from_fn(|channel| -self.target.mean[channel] / self.target.std[channel]);
+        let Normalization { mean, std } = self.target.normalization;
+        let gain = std.map(|std| 1.0 / (255.0 * std));
+        let bias: [f32; 3] = std::array::from_fn(|channel| -mean[channel] / std[channel]);
         match self.layout.color {
             Color::Rgb => {
                 // Sixteen bits of colour exist in files only, and are made eight there.

@@ -2,7 +2,7 @@
 
 use gst::prelude::*;
 use gstvadlite::detector::Region;
-use gstvadlite::video::meta::Outcome;
+use gstvadlite::video::meta::FrameResult;
 use std::time::{Duration, Instant};
 
 /// The result of one frame.
@@ -82,7 +82,7 @@ impl Line {
             height: 0.5,
             score: shown.score as f32,
         };
-        let outcome = Outcome {
+        let result = FrameResult {
             score: shown.score,
             threshold: 1.0,
             flagged,
@@ -90,17 +90,14 @@ impl Line {
             skipped: shown.skipped,
             drawn: false,
             frame: self.frame,
-            model: "made-up.vadlite",
+            model: "made-up.vadlite".into(),
             latency: 1,
-            regions: if flagged {
-                std::slice::from_ref(&region)
-            } else {
-                &[]
-            },
+            regions: if flagged { vec![region] } else { Vec::new() }.into(),
+            map: None,
         };
         let inner = buffer.get_mut().unwrap();
         inner.set_pts(gst::ClockTime::from_nseconds(time));
-        outcome.attach(inner, None).unwrap();
+        result.write(inner).unwrap();
         self.frame += 1;
         self.source.push_buffer(buffer).unwrap();
     }

@@ -13,6 +13,7 @@ pub mod recordings;
 
 use gstvadlite::detector::model_file::ModelFile;
 use gstvadlite::video::preprocess::{Layout, Plane, Preprocess, Target};
+use ndarray::Array3;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,8 +23,6 @@ use std::sync::OnceLock;
 pub const PRESET: &str = "default";
 /// Good pictures that the model of [`model`] is fitted on.
 pub const GOOD: u64 = 20;
-/// The whole picture as a region of interest.
-pub const WHOLE: [f32; 4] = [0.0, 0.0, 1.0, 1.0];
 
 pub fn backbone() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mobilenetv2.onnx")
@@ -189,8 +188,8 @@ impl Picture {
         image::save_buffer(path, &self.rgb, size.0, size.1, image::ColorType::Rgb8).unwrap();
     }
 
-    pub fn tensor(&self, target: Target) -> Vec<f32> {
-        let mut tensor = vec![0.0; 3 * target.size.0 * target.size.1];
+    pub fn tensor(&self, target: Target) -> Array3<f32> {
+        let mut tensor = target.tensor();
         let plane = Plane {
             data: &self.rgb,
             stride: 3 * self.width,
@@ -199,7 +198,7 @@ impl Picture {
             Layout::interleaved(self.width, self.height, 3, false),
             target,
         )
-        .run(&[plane], &mut tensor)
+        .run(&[plane], tensor.view_mut())
         .unwrap();
         tensor
     }

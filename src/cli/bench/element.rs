@@ -4,8 +4,9 @@ use super::{quantile, scene};
 use crate::detector::Options;
 use anyhow::{Context as _, bail};
 use gst::prelude::*;
+use parking_lot::Mutex;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Milliseconds: median and 99th percentile.
@@ -44,13 +45,13 @@ pub fn start_gstreamer() -> anyhow::Result<()> {
 pub fn vadlite(model: &Path, options: Options<'_>) -> anyhow::Result<gst::Element> {
     let element = gst::ElementFactory::make("vadlite")
         .property("model", model)
-        .property("threads", options.threads as u32)
+        .property("threads", options.runtime.threads as u32)
         .build()?;
-    element.set_property_from_str("device", options.device.name());
+    element.set_property_from_str("device", options.runtime.device.name());
     if let Some(backbone) = options.backbone {
         element.set_property("backbone", backbone);
     }
-    if let Some(library) = options.library {
+    if let Some(library) = options.runtime.library {
         element.set_property("onnxruntime", library);
     }
     Ok(element)
@@ -98,16 +99,13 @@ fn measure(
     let times = Arc::new(Mutex::new(Times::default()));
     let at_sink = times.clone();
     pad(&element, "sink")?.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-        if let Ok(mut times) = at_sink.lock() {
-            times.arrived = Some(Instant::now());
-        }
+        at_sink.lock().arrived = Some(Instant::now());
         gst::PadProbeReturn::Ok
     });
     let at_source = times.clone();
     pad(&element, "src")?.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-        if let Ok(mut times) = at_source.lock()
-            && let Some(arrived) = times.arrived.take()
-        {
+        let mut times = at_source.lock();
+        if let Some(arrived) = times.arrived.take() {
             times.taken.push(arrived.elapsed());
         }
         gst::PadProbeReturn::Ok
@@ -123,10 +121,7 @@ fn measure(
     if let Some(gst::MessageView::Error(error)) = end.as_ref().map(|message| message.view()) {
         bail!("{}", error.error());
     }
-    let taken = match times.lock() {
-        Ok(mut times) => std::mem::take(&mut times.taken),
-        Err(_) => Vec::new(),
-    };
+    let taken = std::mem::take(&mut times.lock().taken);
     Ok(taken.into_iter().skip(warm_up as usize).collect())
 }
 

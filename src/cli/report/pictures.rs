@@ -5,11 +5,13 @@ use super::escape;
 use crate::cli::dataset::TestImage;
 use crate::detector::Detector;
 use crate::detector::model_file::Metadata;
+use crate::geometry::Roi;
 use crate::video::heatmap;
 use crate::video::overlay::{MapView, Overlay};
 use anyhow::Context as _;
 use image::imageops::{FilterType, resize};
 use image::{GrayImage, Luma, RgbImage};
+use ndarray::Array2;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -30,9 +32,7 @@ struct Example {
     mask: Option<PathBuf>,
     defective: bool,
     score: f32,
-    map: Vec<f32>,
-    /// Height and width.
-    map_size: (usize, usize),
+    map: Array2<f32>,
 }
 
 impl Strongest {
@@ -51,15 +51,13 @@ impl Strongest {
         if place == self.most {
             return;
         }
-        let (map, map_size) = detector.map();
         let example = Example {
             weight,
             path: image.path.clone(),
             mask: image.mask.clone(),
             defective: image.defective,
             score,
-            map: map.to_vec(),
-            map_size,
+            map: detector.map().to_owned(),
         };
         self.examples.insert(place, example);
         self.examples.truncate(self.most);
@@ -70,7 +68,7 @@ impl Strongest {
 pub struct Pictures<'a> {
     dataset: &'a Path,
     threshold: f32,
-    roi: [f32; 4],
+    roi: Roi,
     /// Whether the dataset has masks.
     masks: bool,
     overlay: Overlay,
@@ -158,9 +156,7 @@ impl<'a> Pictures<'a> {
     /// The picture with the overlay that the element draws.
     fn heatmap(&mut self, picture: RgbImage, example: &Example) -> anyhow::Result<RgbImage> {
         let map = MapView {
-            values: &example.map,
-            height: example.map_size.0,
-            width: example.map_size.1,
+            values: example.map.view(),
             roi: self.roi,
         };
         // A missed defect's map would hardly be seen on the threshold's scale, and where it is highest is what one wants to know.

@@ -1,9 +1,10 @@
 //! Per-position mean and covariance of the embedding, accumulated in one pass and mergeable: what every Gaussian head is fitted from.
 
-use super::{HeadFitter, Progress};
-use crate::detector::embedding::Embedding;
-use crate::detector::error::{Error, Result};
+use super::head::HeadFitter;
+use crate::detector::embedding::EmbeddingShape;
+use crate::detector::error::{FitError, Result};
 use crate::detector::head_tensors::HeadTensor;
+use crate::detector::progress::{Cancel, Progress};
 use crate::detector::samples::Samples;
 use faer::Mat;
 use half::f16;
@@ -119,20 +120,21 @@ pub struct GaussianStatistics {
 }
 
 impl GaussianStatistics {
-    /// None yet, of embeddings like `shape`.
+    /// None yet, of embeddings of this shape.
     ///
     /// # Errors
-    /// [`Error::Fit`] where they would take more than [`LARGEST`] bytes.
-    pub fn new(shape: &Embedding) -> Result<Self> {
-        let (dimensions, positions) = (shape.dimensions(), shape.positions());
+    /// They would take more than [`LARGEST`] bytes.
+    pub fn new(shape: EmbeddingShape) -> Result<Self, FitError> {
+        let (dimensions, positions) = (shape.dimensions, shape.positions());
         let bytes = positions * triangle(dimensions) * size_of::<f32>();
         if bytes > LARGEST {
-            return Err(Error::Fit(format!(
-                "the covariances of {positions} patches in {dimensions} dimensions take {:.1} GB; choose fewer with --dimensions ({} or less), smaller --taps or a smaller --size",
-                bytes as f64 * 1e-9,
-                (2.0 * LARGEST as f64 / (positions * size_of::<f32>()) as f64).sqrt() as usize / 10
-                    * 10
-            )));
+            let entries = 2.0 * LARGEST as f64 / (positions * size_of::<f32>()) as f64;
+            return Err(FitError::TooLarge {
+                positions,
+                dimensions,
+                bytes,
+                fitting: entries.sqrt() as usize / 10 * 10,
+            });
         }
         let position = Position {
             mean: vec![0.0; dimensions],
@@ -175,8 +177,8 @@ impl GaussianStatistics {
     /// The statistics without the images of one fold of `samples`.
     ///
     /// # Errors
-    /// [`Error::Fit`] where what is left are fewer than the two images that a variance needs.
-    pub fn without(&mut self, samples: &Samples, fold: Option<usize>) -> Result<&Self> {
+    /// What is left are fewer than the two images that a variance needs.
+    pub fn without(&mut self, samples: &Samples, fold: Option<usize>) -> Result<&Self, FitError> {
         self.take_in();
         let statistics = if let Some(fold) = fold {
             let mut rest = match self.rest.take() {
@@ -206,9 +208,7 @@ impl GaussianStatistics {
             &*self
         };
         match statistics.count {
-            count @ 0..2 => Err(Error::Fit(format!(
-                "{count} good images are too few for a variance"
-            ))),
+            count @ 0..2 => Err(FitError::TooFewForVariance(count)),
             _ => Ok(statistics),
         }
     }
@@ -278,7 +278,7 @@ impl GaussianStatistics {
 }
 
 /// Makes the tensors of a head from the statistics of good images.
-type Fit = fn(&GaussianStatistics) -> Result<Vec<HeadTensor>>;
+type Fit = fn(&GaussianStatistics, &Cancel) -> Result<Vec<HeadTensor>, FitError>;
 
 /// Gathers the statistics that any Gaussian head is fitted from.
 pub struct GaussianFitter {
@@ -288,8 +288,8 @@ pub struct GaussianFitter {
 
 impl GaussianFitter {
     /// # Errors
-    /// [`Error::Fit`] as [`GaussianStatistics::new`].
-    pub fn new(shape: &Embedding, fit: Fit) -> Result<Self> {
+    /// As [`GaussianStatistics::new`].
+    pub fn new(shape: EmbeddingShape, fit: Fit) -> Result<Self, FitError> {
         Ok(Self {
             statistics: GaussianStatistics::new(shape)?,
             fit,
@@ -306,9 +306,10 @@ impl HeadFitter for GaussianFitter {
         &mut self,
         samples: &Samples,
         without: Option<usize>,
-        _: Progress<'_>,
+        progress: &mut Progress<'_>,
     ) -> Result<Vec<HeadTensor>> {
-        (self.fit)(self.statistics.without(samples, without)?)
+        let statistics = self.statistics.without(samples, without)?;
+        Ok((self.fit)(statistics, progress.cancel())?)
     }
 }
 
@@ -365,12 +366,15 @@ fn add_outer_products(scatter: &mut [f32], vectors: &[f32], dimensions: usize, w
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detector::embedding::Pooling;
+    use crate::detector::embedding::Embedding;
+    use crate::geometry::Size;
     use proptest::prelude::*;
 
     fn embedding(values: &[f32], dimensions: usize) -> Embedding {
-        let mut embedding =
-            Embedding::new(&[[dimensions, 1, values.len() / dimensions]], Pooling::None);
+        let mut embedding = Embedding::new(EmbeddingShape {
+            dimensions,
+            grid: Size::new(1, values.len() / dimensions),
+        });
         embedding.values_mut().copy_from_slice(values);
         embedding
     }
@@ -381,9 +385,9 @@ mod tests {
         fn equals_the_two_pass_definition(images in prop::collection::vec(prop::collection::vec(-50.0f32..50.0, 6), 4..60), removed in 2usize..60, offset in -100.0f32..100.0) {
             let (dimensions, positions) = (3, 2);
             let shifted: Vec<Vec<f32>> = images.iter().map(|image| image.iter().map(|value| f16::from_f32(value + offset).to_f32()).collect()).collect();
-            let shape = embedding(&shifted[0], dimensions);
-            let mut statistics = GaussianStatistics::new(&shape).unwrap();
-            let mut samples = Samples::new(&shape, 1 << 20);
+            let shape = embedding(&shifted[0], dimensions).shape();
+            let mut statistics = GaussianStatistics::new(shape).unwrap();
+            let mut samples = Samples::new(shape, 1 << 20);
             for (index, image) in shifted.iter().enumerate() {
                 let patches = embedding(image, dimensions).to_patches();
                 statistics.add(&patches);

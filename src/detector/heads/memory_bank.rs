@@ -1,14 +1,15 @@
 //! Fits heads that keep a coreset of good patches as they are.
 
-use super::{HeadFitter, Progress};
-use crate::detector::error::{Error, Result};
+use super::head::HeadFitter;
+use crate::detector::error::{FitError, Result};
 use crate::detector::head_tensors::HeadTensor;
+use crate::detector::progress::{Cancel, Progress};
 use crate::detector::samples::Samples;
 use crate::detector::search::coreset::greedy_k_center;
 use half::f16;
 
 /// Makes the tensors of a head from the vectors of its bank (rows x dimensions), and what else there is outside of one fold.
-type Store = fn(&[f32], &Samples, Option<usize>) -> Result<Vec<HeadTensor>>;
+type Store = fn(&[f32], &Samples, Option<usize>, &Cancel) -> Result<Vec<HeadTensor>, FitError>;
 
 /// Picks a coreset once, and stores it whole or without the patches of one fold.
 pub struct BankFitter {
@@ -35,16 +36,17 @@ impl HeadFitter for BankFitter {
         &mut self,
         samples: &Samples,
         without: Option<usize>,
-        progress: Progress<'_>,
+        progress: &mut Progress<'_>,
     ) -> Result<Vec<HeadTensor>> {
-        let coreset = self
-            .coreset
-            .get_or_insert_with(|| Coreset::select(samples, self.size, progress));
-        let bank = coreset.without(without);
+        let coreset = match self.coreset.take() {
+            Some(coreset) => coreset,
+            None => Coreset::select(samples, self.size, progress)?,
+        };
+        let bank = self.coreset.insert(coreset).without(without);
         if bank.is_empty() {
-            return Err(Error::Fit("no patches to fit on".into()));
+            return Err(FitError::NoPatches.into());
         }
-        (self.store)(&bank, samples, without)
+        Ok((self.store)(&bank, samples, without, progress.cancel())?)
     }
 }
 
@@ -58,22 +60,29 @@ pub struct Coreset {
 
 impl Coreset {
     /// Picks `count` patches by greedy k-center. The first n of them are what it picks for n.
-    pub fn select(samples: &Samples, count: usize, progress: Progress<'_>) -> Self {
+    ///
+    /// # Errors
+    /// An end that was asked for.
+    pub fn select(
+        samples: &Samples,
+        count: usize,
+        progress: &mut Progress<'_>,
+    ) -> Result<Self, FitError> {
         let dimensions = samples.dimensions();
         let picked = greedy_k_center(samples.patches(), dimensions, count, |done| {
-            progress("selecting patches", done, count);
-        });
+            progress.at("selecting patches", done, count)
+        })?;
         let selected = picked
             .iter()
             .flat_map(|&index| samples.patch(index).iter().map(|value| value.to_f32()));
-        Self {
+        Ok(Self {
             dimensions,
             vectors: selected.collect(),
             folds: picked
                 .iter()
                 .map(|&index| samples.fold_of_patch(index))
                 .collect(),
-        }
+        })
     }
 
     /// Selected x dimensions, in the order picked.

@@ -1,10 +1,11 @@
 //! PaDiM (Defard et al. 2021): a full covariance per position; the score is the squared Mahalanobis distance (the paper's eq. 1).
 
-use super::Head;
 use super::gaussian::GaussianStatistics;
-use crate::detector::embedding::Embedding;
-use crate::detector::error::{Error, Result};
+use super::head::Head;
+use crate::detector::embedding::{Embedding, EmbeddingShape};
+use crate::detector::error::{FitError, TensorError};
 use crate::detector::head_tensors::{HeadTensor, TensorReader};
+use crate::detector::progress::Cancel;
 use crate::detector::search::distance::{LANES, Lanes, gather_panel};
 use faer::{Mat, Side};
 use rayon::prelude::*;
@@ -15,29 +16,25 @@ const REGULARIZATION: f64 = 0.01;
 /// Tensors `mean` (dimensions x positions) and `factor` (positions x lower triangle, row by row), 16-bit floats.
 ///
 /// # Errors
-/// [`Error::Fit`] where a covariance is not finite.
-pub fn fit(statistics: &GaussianStatistics) -> Result<Vec<HeadTensor>> {
+/// A covariance that is not finite, or an end that was asked for.
+pub fn fit(statistics: &GaussianStatistics, cancel: &Cancel) -> Result<Vec<HeadTensor>, FitError> {
     let (dimensions, positions) = (statistics.dimensions(), statistics.positions());
     let degrees = statistics.count() as f64 - 1.0;
-    let factors: Option<Vec<Vec<f32>>> = (0..positions)
+    let factors: Vec<Vec<f32>> = (0..positions)
         .into_par_iter()
         .map(|position| {
+            cancel.check()?;
             let mut covariance = statistics.covariance(position, degrees);
             for i in 0..dimensions {
                 covariance[(i, i)] += REGULARIZATION;
             }
-            let factor = inverse_factor(&covariance)?;
-            Some(
-                (0..dimensions)
-                    .flat_map(|i| (0..=i).map(move |j| (i, j)))
-                    .map(|at| factor[at] as f32)
-                    .collect(),
-            )
+            let factor = inverse_factor(&covariance).ok_or(FitError::NotFactored)?;
+            Ok((0..dimensions)
+                .flat_map(|i| (0..=i).map(move |j| (i, j)))
+                .map(|at| factor[at] as f32)
+                .collect())
         })
-        .collect();
-    let factors = factors.ok_or_else(|| {
-        Error::Fit("a covariance cannot be factored: a feature is not a finite number".into())
-    })?;
+        .collect::<Result<_, FitError>>()?;
     let mut mean = vec![0.0; dimensions * positions];
     for position in 0..positions {
         for (dimension, &value) in statistics.mean(position).iter().enumerate() {
@@ -75,8 +72,8 @@ struct Block {
 }
 
 impl Padim {
-    pub fn load(shape: &Embedding, tensors: &TensorReader<'_>) -> Result<Self, String> {
-        let (dimensions, positions) = (shape.dimensions(), shape.positions());
+    pub fn load(shape: EmbeddingShape, tensors: &TensorReader<'_>) -> Result<Self, TensorError> {
+        let (dimensions, positions) = (shape.dimensions, shape.positions());
         let entries = dimensions * (dimensions + 1) / 2;
         let mean = tensors.f16("mean", &[dimensions, positions])?;
         let factor = tensors.f16("factor", &[positions, entries])?;

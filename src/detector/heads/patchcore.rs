@@ -1,8 +1,9 @@
 //! PatchCore (Roth et al. 2022): the distance of each patch to the nearest of a memory bank of good patches.
 
-use super::Head;
+use super::head::Head;
 use super::memory_bank::BankFitter;
-use crate::detector::embedding::Embedding;
+use crate::detector::embedding::{Embedding, EmbeddingShape};
+use crate::detector::error::TensorError;
 use crate::detector::head_tensors::{HeadTensor, TensorReader};
 use crate::detector::search::distance::{Bank, LANES, Lanes, gather_panel, squared_distance};
 
@@ -13,7 +14,7 @@ const NEIGHBOURS: usize = 9;
 
 /// Keeps a coreset of all patches, in the tensor `bank` (K x dimensions, 16-bit floats).
 pub fn fitter() -> BankFitter {
-    BankFitter::new(BANK, |bank, samples, _| {
+    BankFitter::new(BANK, |bank, samples, _, _| {
         let dimensions = samples.dimensions();
         let size = [bank.len() / dimensions, dimensions];
         Ok(vec![HeadTensor::f16("bank", &size, bank)])
@@ -33,8 +34,8 @@ pub struct PatchCore {
 }
 
 impl PatchCore {
-    pub fn load(shape: &Embedding, tensors: &TensorReader<'_>) -> Result<Self, String> {
-        let dimensions = shape.dimensions();
+    pub fn load(shape: EmbeddingShape, tensors: &TensorReader<'_>) -> Result<Self, TensorError> {
+        let dimensions = shape.dimensions;
         let rows = tensors.rows("bank")?;
         let bank = Bank::new(tensors.f16("bank", &[rows, dimensions])?, dimensions);
         Ok(Self {

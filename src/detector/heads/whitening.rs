@@ -11,9 +11,10 @@
 
 use super::gaussian::GaussianStatistics;
 use super::padim::inverse_factor;
-use crate::detector::embedding::Embedding;
-use crate::detector::error::{Error, Result};
+use crate::detector::embedding::{Embedding, EmbeddingShape};
+use crate::detector::error::{FitError, TensorError};
 use crate::detector::head_tensors::{HeadTensor, TensorReader};
+use crate::detector::progress::Cancel;
 use crate::detector::search::distance::{LANES, Lanes, ROWS, dot_products, gather_panel};
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
@@ -60,21 +61,19 @@ fn below(dimensions: usize) -> impl Iterator<Item = (usize, usize)> {
 /// `shrinkage` is the share of the identity in each position's covariance, in the space in which the pooled covariance is the identity.
 ///
 /// # Errors
-/// [`Error::Fit`] where the statistics are not finite.
+/// The statistics are not finite, or an end was asked for.
 pub fn fit(
     statistics: &GaussianStatistics,
     shape: Shape,
     shrinkage: f64,
-) -> Result<Vec<HeadTensor>> {
+    cancel: &Cancel,
+) -> Result<Vec<HeadTensor>, FitError> {
     let (full, positions) = (statistics.dimensions(), statistics.positions());
     let reduced = shape.reduced(full);
     let degrees = statistics.count() as f64 - 1.0;
-    let failed = || {
-        Error::Fit("the covariance of the good images cannot be factored: a feature is not a finite number".into())
-    };
-
+    cancel.check()?;
     let (projection, projection_scale) =
-        projection(&statistics.pooled_covariance(), shape).ok_or_else(failed)?;
+        projection(&statistics.pooled_covariance(), shape).ok_or(FitError::NotFactored)?;
     // From here on with the projection as stored, so that its rounding is part of what is fitted.
     let stored = Mat::from_fn(reduced, full, |i, j| {
         f64::from(projection[i * full + j]) * f64::from(projection_scale[i])
@@ -89,9 +88,10 @@ pub fn fit(
             Mat::zeros(reduced, reduced),
         )
     };
-    let factors: Option<Vec<Mat<f64>>> = (0..positions)
+    let factors: Vec<Mat<f64>> = (0..positions)
         .into_par_iter()
         .map_init(scratch, |(half, product, covariance), position| {
+            cancel.check()?;
             statistics.half_covariance(position, degrees, half);
             triangular::matmul(
                 &mut *product,
@@ -116,9 +116,9 @@ pub fn fit(
                 (1.0 - shrinkage) * (covariance[(i, j)] + covariance[(j, i)])
                     + if i == j { shrinkage } else { 0.0 }
             }))
+            .ok_or(FitError::NotFactored)
         })
-        .collect();
-    let factors = factors.ok_or_else(failed)?;
+        .collect::<Result<_, _>>()?;
     let spreads: Vec<f64> = factors.par_iter().map(spread).collect();
     let (table, table_scale) = pair_scales(&factors, &spreads, reduced);
     let scaled: Vec<f64> = table
@@ -349,10 +349,10 @@ struct Block {
 impl Whitening {
     pub fn load(
         shape: Shape,
-        embedding: &Embedding,
+        embedding: EmbeddingShape,
         tensors: &TensorReader<'_>,
-    ) -> Result<Self, String> {
-        let (full, positions) = (embedding.dimensions(), embedding.positions());
+    ) -> Result<Self, TensorError> {
+        let (full, positions) = (embedding.dimensions, embedding.positions());
         let reduced = shape.reduced(full);
         let packed = pairs(reduced).div_ceil(4);
         let codes = tensors.i8("projection", &[reduced, full])?;

@@ -12,15 +12,18 @@ const PROGRESS: usize = 50;
 ///
 /// Distances are taken between vectors rounded to 8 bits with one common scale: the selection is a heuristic, and a quarter of the
 /// memory is several times the speed. `progress` is told now and then how many are picked.
-pub fn greedy_k_center<T: Copy + Into<f32> + Sync>(
+///
+/// # Errors
+/// Those of `progress`, which ends the selection.
+pub fn greedy_k_center<T: Copy + Into<f32> + Sync, E>(
     vectors: &[T],
     dimensions: usize,
     count: usize,
-    mut progress: impl FnMut(usize),
-) -> Vec<usize> {
+    mut progress: impl FnMut(usize) -> Result<(), E>,
+) -> Result<Vec<usize>, E> {
     let rows = vectors.len() / dimensions.max(1);
     if rows <= count {
-        return (0..rows).collect();
+        return Ok((0..rows).collect());
     }
     let largest = vectors
         .par_iter()
@@ -55,12 +58,12 @@ pub fn greedy_k_center<T: Copy + Into<f32> + Sync>(
     while picked.len() < count {
         picked.push(next);
         if picked.len() % PROGRESS == 0 {
-            progress(picked.len());
+            progress(picked.len())?;
         }
         let centre = codes[next * dimensions..][..dimensions].to_vec();
         next = update(&codes, &norms, &centre, &mut distances);
     }
-    picked
+    Ok(picked)
 }
 
 /// Lowers each distance to that from `centre` where it is nearer; returns the vector that is now farthest (the first among equals).
@@ -169,14 +172,14 @@ mod tests {
                 .build()
                 .unwrap();
             assert_eq!(
-                pool.install(|| greedy_k_center(&vectors, dimensions, count, |_| ())),
-                expected,
+                pool.install(|| greedy_k_center(&vectors, dimensions, count, |_| Ok::<_, ()>(()))),
+                Ok(expected.clone()),
                 "{threads} threads"
             );
         }
         assert_eq!(
-            greedy_k_center(&vectors[..3 * dimensions], dimensions, 10, |_| ()),
-            [0, 1, 2]
+            greedy_k_center(&vectors[..3 * dimensions], dimensions, 10, |_| Err(())),
+            Ok(vec![0, 1, 2])
         );
     }
 }

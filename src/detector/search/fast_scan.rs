@@ -290,6 +290,7 @@ fn groups(centroids: &[&[f32]]) -> Vec<Vec<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detector::progress::Cancel;
     use crate::detector::search::distance::squared_distance;
     use proptest::prelude::*;
 
@@ -308,7 +309,7 @@ mod tests {
             // Parts that stay, as those of a coarser tap do.
             let first: Vec<f32> = queries[..6].to_vec();
             queries[dimensions..][..6].copy_from_slice(&first);
-            let quantizer = ProductQuantizer::fit(&bank, dimensions, subspaces, 8, seed);
+            let quantizer = ProductQuantizer::fit(&bank, dimensions, subspaces, 8, seed, &Cancel::default()).unwrap();
             let mut codes = vec![0; rows * subspaces];
             for (vector, codes) in bank.chunks_exact(dimensions).zip(codes.chunks_exact_mut(subspaces)) {
                 quantizer.encode(vector, codes);

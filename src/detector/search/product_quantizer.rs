@@ -2,6 +2,8 @@
 //! nearest of 2^b centroids.
 
 use super::distance::{Bank, LANES, Lanes, squared_distance};
+use crate::detector::error::FitError;
+use crate::detector::progress::Cancel;
 use rayon::prelude::*;
 
 /// Rounds of Lloyd's algorithm; further ones change the error by less than a thousandth.
@@ -22,26 +24,37 @@ pub struct ProductQuantizer {
 impl ProductQuantizer {
     /// Fits codebooks of 2^`bits` (1 to 8) to vectors (rows x `dimensions`, divisible by `subspaces`): k-means in each subspace, from
     /// k-means++ seeds.
-    pub fn fit(vectors: &[f32], dimensions: usize, subspaces: usize, bits: u32, seed: u64) -> Self {
+    ///
+    /// # Errors
+    /// An end that was asked for.
+    pub fn fit(
+        vectors: &[f32],
+        dimensions: usize,
+        subspaces: usize,
+        bits: u32,
+        seed: u64,
+        cancel: &Cancel,
+    ) -> Result<Self, FitError> {
         let (length, count) = (dimensions / subspaces, 1 << bits);
         let rows = vectors.len() / dimensions;
         let step = rows.div_ceil(SAMPLES_PER_CENTROID * count).max(1);
-        let centroids = (0..subspaces)
+        let codebooks: Vec<Vec<f32>> = (0..subspaces)
             .into_par_iter()
-            .flat_map(|subspace| {
+            .map(|subspace| {
                 let part: Vec<f32> = vectors
                     .chunks_exact(dimensions)
                     .step_by(step)
                     .flat_map(|v| v[subspace * length..][..length].iter().copied())
                     .collect();
-                k_means(&part, length, count, seed.wrapping_add(subspace as u64))
+                let seed = seed.wrapping_add(subspace as u64);
+                k_means(&part, length, count, seed, cancel)
             })
-            .collect();
-        Self {
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
             subspaces,
             length,
-            centroids,
-        }
+            centroids: codebooks.concat(),
+        })
     }
 
     /// From stored centroids (subspaces x centroids x length).
@@ -104,7 +117,13 @@ fn nearest(part: &[f32], centroids: std::slice::ChunksExact<'_, f32>) -> (usize,
 
 /// Lloyd's algorithm on `part` (rows x `length`), seeded by k-means++ (Arthur and Vassilvitskii 2007). A cluster that runs empty takes
 /// the vector that its centroid serves worst. Where there are fewer rows than centroids, some centroids repeat.
-fn k_means(part: &[f32], length: usize, count: usize, seed: u64) -> Vec<f32> {
+fn k_means(
+    part: &[f32],
+    length: usize,
+    count: usize,
+    seed: u64,
+    cancel: &Cancel,
+) -> Result<Vec<f32>, FitError> {
     let row = |index: usize| &part[index * length..][..length];
     let rows = part.len() / length;
     let mut state = seed ^ 0x9E37_79B9_7F4A_7C15;
@@ -121,6 +140,7 @@ fn k_means(part: &[f32], length: usize, count: usize, seed: u64) -> Vec<f32> {
         .map(|index| squared_distance(row(index), &centroids))
         .collect();
     while centroids.len() < count * length {
+        cancel.check()?;
         let total: f64 = distances.iter().map(|&distance| f64::from(distance)).sum();
         let mut left = uniform() * total;
         let next = distances
@@ -150,6 +170,7 @@ fn k_means(part: &[f32], length: usize, count: usize, seed: u64) -> Vec<f32> {
         })
         .collect();
     for _ in 0..ROUNDS {
+        cancel.check()?;
         let mut sums = vec![0.0f64; count * length];
         let mut counts = vec![0usize; count];
         let mut worst: Vec<(f32, usize)> = Vec::with_capacity(rows);
@@ -184,7 +205,7 @@ fn k_means(part: &[f32], length: usize, count: usize, seed: u64) -> Vec<f32> {
             }
         }
     }
-    centroids
+    Ok(centroids)
 }
 
 #[cfg(test)]
@@ -218,7 +239,7 @@ mod tests {
     #[test]
     fn few_distinct_vectors_are_stored_exactly() {
         let vectors = vectors(200, 8);
-        let quantizer = ProductQuantizer::fit(&vectors, 8, 2, 8, 0);
+        let quantizer = ProductQuantizer::fit(&vectors, 8, 2, 8, 0, &Cancel::default()).unwrap();
         let mut codes = [0; 2];
         for vector in vectors.chunks_exact(8) {
             quantizer.encode(vector, &mut codes);
@@ -229,7 +250,7 @@ mod tests {
     #[test]
     fn codes_are_those_of_the_nearest_centroids() {
         let vectors = vectors(3000, 6);
-        let quantizer = ProductQuantizer::fit(&vectors, 6, 3, 8, 1);
+        let quantizer = ProductQuantizer::fit(&vectors, 6, 3, 8, 1, &Cancel::default()).unwrap();
         let mut codes = [0; 3];
         for vector in vectors.chunks_exact(6).take(200) {
             quantizer.encode(vector, &mut codes);

@@ -118,6 +118,7 @@ impl TwoStageSearch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detector::progress::Cancel;
     use proptest::prelude::*;
 
     proptest! {
@@ -129,7 +130,7 @@ mod tests {
             candidates in 1usize..35,
         ) {
             let (dimensions, subspaces, bits) = (4, 2, 3);
-            let quantizer = ProductQuantizer::fit(&bank, dimensions, subspaces, bits, 0);
+            let quantizer = ProductQuantizer::fit(&bank, dimensions, subspaces, bits, 0, &Cancel::default()).unwrap();
             let mut codes = vec![0; 30 * subspaces];
             let decode = |codes: &[u8]| -> Vec<f32> {
                 codes.iter().enumerate().flat_map(|(s, &code)| quantizer.codebook(s).nth(usize::from(code)).unwrap().to_vec()).collect()

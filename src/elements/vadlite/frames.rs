@@ -6,9 +6,7 @@ use super::learner::Learner;
 use super::settings::{Live, PostMessages};
 use super::stream::Picture;
 use crate::detector::drift::Direction;
-use crate::lock::lock;
-use crate::video::meta::Outcome;
-use crate::video::overlay::MapView;
+use crate::video::meta::{FrameResult, ResultMap};
 use gst::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
@@ -26,17 +24,17 @@ pub(super) struct Frame {
 impl VadLite {
     /// The statistics in Prometheus' text format.
     pub fn prometheus(&self) -> String {
-        lock(&self.stats).prometheus(&self.obj().name())
+        self.stats.lock().prometheus(&self.obj().name())
     }
 
     /// The statistics as JSON.
     pub fn stats_json(&self) -> String {
-        lock(&self.stats).json()
+        self.stats.lock().json()
     }
 
     /// Counts a model that could not take over.
     pub fn count_refused_reload(&self) {
-        lock(&self.stats).count_reload(false);
+        self.stats.lock().count_reload(false);
     }
 
     fn element_message(&self, structure: gst::Structure) -> gst::Message {
@@ -59,7 +57,7 @@ impl VadLite {
         if let Some(picture) = &state.stream.picture {
             inspection.negotiate(picture);
         }
-        let mut stats = lock(&self.stats);
+        let mut stats = self.stats.lock();
         stats.set_model(&inspection.model_name);
         match &mut state.work {
             Work::Learn(learner) if learner.finished() => {
@@ -133,7 +131,7 @@ impl VadLite {
             && let Some((level, alarm)) =
                 inspection.test_drift(score, buffer.pts(), live.drift_interval)
         {
-            lock(&self.stats).set_drift(level, alarm.is_some());
+            self.stats.lock().set_drift(level, alarm.is_some());
             if let Some(direction) = alarm {
                 let direction = match direction {
                     Direction::Up => "up",
@@ -154,7 +152,7 @@ impl VadLite {
             inspection.draw(buffer, picture, live.overlay);
         }
         let latency = frame.start.elapsed().as_nanos() as u64;
-        let outcome = Outcome {
+        let outcome = FrameResult {
             score: score.unwrap_or(0.0),
             threshold: inspection.threshold(),
             flagged,
@@ -162,12 +160,12 @@ impl VadLite {
             skipped: !wanted,
             drawn: draw && live.overlay.style().is_some(),
             frame: frame.number,
-            model: &inspection.model_name,
+            model: inspection.model_name.as_str().into(),
             latency,
-            regions: &inspection.regions,
+            regions: inspection.regions.as_slice().into(),
+            map: score.is_some().then(|| ResultMap::new(inspection.map())),
         };
-        let map = score.is_some().then(|| inspection.map());
-        self.attach(&outcome, map, buffer);
+        self.attach(&outcome, buffer);
         let post = match live.post_messages {
             PostMessages::None => false,
             PostMessages::Flagged => flagged,
@@ -181,7 +179,9 @@ impl VadLite {
             messages.push(self.element_message(outcome.message(buffer.pts(), running_time)));
         }
         let latency = score.is_some().then_some(latency);
-        lock(&self.stats).count(latency, flagged, failed, frame.lost);
+        self.stats
+            .lock()
+            .count(latency, flagged, failed, frame.lost);
     }
 
     /// Shows the frame to the learner, and the progress on the frame and on the bus.
@@ -203,7 +203,7 @@ impl VadLite {
             learner.draw(buffer, picture, live.overlay);
             self.report(learner, messages);
         }
-        let outcome = Outcome {
+        let outcome = FrameResult {
             score: 0.0,
             threshold: 0.0,
             flagged: false,
@@ -211,12 +211,13 @@ impl VadLite {
             skipped: !failed,
             drawn: false,
             frame: frame.number,
-            model: "",
+            model: "".into(),
             latency: frame.start.elapsed().as_nanos() as u64,
-            regions: &[],
+            regions: [].as_slice().into(),
+            map: None,
         };
-        self.attach(&outcome, None, buffer);
-        lock(&self.stats).count(None, false, failed, frame.lost);
+        self.attach(&outcome, buffer);
+        self.stats.lock().count(None, false, failed, frame.lost);
     }
 
     /// Says how far the learner is, where it is time to.
@@ -236,7 +237,7 @@ impl VadLite {
         loop {
             let mut messages = Vec::new();
             let (mut goes_on, mut missing) = (false, None);
-            if let Some(state) = lock(&self.state).as_mut() {
+            if let Some(state) = self.state.lock().as_mut() {
                 self.take_over(state, &mut messages);
                 if let Work::Learn(learner) = &mut state.work {
                     missing = learner.missing();
@@ -267,8 +268,8 @@ impl VadLite {
         }
     }
 
-    fn attach(&self, outcome: &Outcome<'_>, map: Option<MapView<'_>>, buffer: &mut gst::BufferRef) {
-        if let Err(error) = outcome.attach(buffer, map) {
+    fn attach(&self, outcome: &FrameResult<'_>, buffer: &mut gst::BufferRef) {
+        if let Err(error) = outcome.write(buffer) {
             let frame = outcome.frame;
             gst::error!(CAT, imp = self, "no meta on frame {frame}: {error}");
         }

@@ -10,15 +10,15 @@ use super::settings::{Mode, Settings};
 use super::stats::Stats;
 use super::stream::{Picture, Stream};
 use crate::detector::Device;
-use crate::lock::lock;
 use crate::video::preprocess::Layout;
 use glib::subclass::prelude::*;
 use gst::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
+use parking_lot::Mutex;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{LazyLock, Mutex};
 use std::time::Instant;
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -118,10 +118,10 @@ impl ObjectImpl for VadLite {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        let mut settings = lock(&self.settings);
+        let mut settings = self.settings.lock();
         settings.set(pspec.name(), value);
         if pspec.name() == "model"
-            && let Some(wanted) = lock(&self.wanted).as_ref()
+            && let Some(wanted) = self.wanted.lock().as_ref()
         {
             // The thread lives as long as there is a way to it.
             let _ = wanted.send(settings.clone());
@@ -130,9 +130,10 @@ impl ObjectImpl for VadLite {
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         if pspec.name() == "stats" {
-            return lock(&self.stats).structure().to_value();
+            return self.stats.lock().structure().to_value();
         }
-        lock(&self.settings)
+        self.settings
+            .lock()
             .get(pspec.name())
             .unwrap_or_else(|| pspec.default_value().clone())
     }
@@ -188,8 +189,8 @@ impl BaseTransformImpl for VadLite {
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
-        let settings = lock(&self.settings).clone();
-        let device = Device::from(settings.device);
+        let settings = self.settings.lock().clone();
+        let device = settings.device;
         let progress = |kind, text: &str| {
             if device == Device::Tensorrt {
                 let element = self.obj();
@@ -225,11 +226,11 @@ impl BaseTransformImpl for VadLite {
             gst::info!(CAT, imp = self, "model {name} with threshold {threshold}");
             stats.set_model(name);
         }
-        *lock(&self.stats) = stats;
+        *self.stats.lock() = stats;
         let export = Export::start(&element, &settings)
             .map_err(|reason| gst::error_msg!(gst::ResourceError::OpenWrite, ("{reason}")))?;
-        *lock(&self.wanted) = Some(loader.wanted.clone());
-        *lock(&self.state) = Some(State {
+        *self.wanted.lock() = Some(loader.wanted.clone());
+        *self.state.lock() = Some(State {
             stream: Stream::default(),
             work,
             loader,
@@ -239,9 +240,9 @@ impl BaseTransformImpl for VadLite {
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        *lock(&self.wanted) = None;
+        *self.wanted.lock() = None;
         // Without the lock: its threads may need it to end.
-        let state = lock(&self.state).take();
+        let state = self.state.lock().take();
         drop(state);
         Ok(())
     }
@@ -251,8 +252,8 @@ impl BaseTransformImpl for VadLite {
             .map_err(|_| gst::loggable_error!(CAT, "not raw video: {incaps}"))?;
         let layout = Layout::from_info(&info)
             .ok_or_else(|| gst::loggable_error!(CAT, "unsupported format {}", info.name()))?;
-        let waits = lock(&self.settings).mode == Mode::Learn && !self.is_live();
-        let mut state = lock(&self.state);
+        let waits = self.settings.lock().mode == Mode::Learn && !self.is_live();
+        let mut state = self.state.lock();
         let state = state
             .as_mut()
             .ok_or_else(|| gst::loggable_error!(CAT, "caps before start"))?;
@@ -269,7 +270,7 @@ impl BaseTransformImpl for VadLite {
         if matches!(
             event.type_(),
             gst::EventType::FlushStop | gst::EventType::Segment | gst::EventType::StreamStart
-        ) && let Some(state) = lock(&self.state).as_mut()
+        ) && let Some(state) = self.state.lock().as_mut()
         {
             state.stream.forget_last();
         }
@@ -287,8 +288,8 @@ impl BaseTransformImpl for VadLite {
         buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let start = Instant::now();
-        let live = lock(&self.settings).live;
-        let mut guard = lock(&self.state);
+        let live = self.settings.lock().live;
+        let mut guard = self.state.lock();
         let state = guard.as_mut().ok_or(gst::FlowError::Flushing)?;
         let mut messages = Vec::new();
         self.take_over(state, &mut messages);

@@ -3,9 +3,12 @@
 use super::settings::{Live, Overlay, Settings};
 use super::stream::Picture;
 use crate::detector::drift::{Direction, Drift};
-use crate::detector::{Detector, Error, Options, Region};
+use crate::detector::error::Chain;
+use crate::detector::{Detector, Error, Options, Region, RuntimeOptions};
+use crate::geometry::Roi;
 use crate::video::overlay::{self, MapView};
 use crate::video::preprocess::{Preprocess, Target};
+use ndarray::Array3;
 use std::fmt;
 
 /// Why a model cannot be used.
@@ -43,7 +46,7 @@ impl Refusal {
             Error::Backbone { .. } if settings.backbone.is_some() => "the property backbone: ",
             _ => "the property model: ",
         };
-        Self::Resource(format!("{cause}{error}"))
+        Self::Resource(format!("{cause}{}", Chain(error)))
     }
 }
 
@@ -51,10 +54,10 @@ impl Refusal {
 pub struct Inspection {
     detector: Detector,
     pub model_name: String,
-    roi: [f32; 4],
+    roi: Roi,
     /// Once there is a picture.
     preprocess: Option<Preprocess>,
-    tensor: Vec<f32>,
+    tensor: Array3<f32>,
     threshold: Threshold,
     overlay: overlay::Overlay,
     drift: Option<Drift>,
@@ -80,9 +83,11 @@ impl Inspection {
             .map_err(|reason| Refusal::Settings(format!("the property roi: {reason}")))?;
         let options = Options {
             backbone: settings.backbone.as_deref(),
-            threads: settings.threads as usize,
-            library: settings.onnxruntime.as_deref(),
-            device: settings.device.into(),
+            runtime: RuntimeOptions {
+                threads: settings.threads as usize,
+                library: settings.onnxruntime.as_deref(),
+                device: settings.device,
+            },
         };
         let detector =
             Detector::open(path, options).map_err(|error| Refusal::of(&error, settings))?;
@@ -93,7 +98,7 @@ impl Inspection {
                 path.display()
             )));
         }
-        let (height, width) = detector.input();
+        let size = detector.input();
         let mut inspection = Self {
             model_name: path
                 .file_name()
@@ -102,7 +107,7 @@ impl Inspection {
                 .into_owned(),
             roi: roi.unwrap_or(detector.metadata().roi),
             preprocess: None,
-            tensor: vec![0.0; 3 * height * width],
+            tensor: Array3::zeros((3, size.height, size.width)),
             threshold: Threshold {
                 value: f64::from(detector.metadata().threshold),
                 from: (0.0, 0.0),
@@ -136,8 +141,7 @@ impl Inspection {
         let normalization = self.detector.metadata().normalization;
         let target = Target {
             size: self.detector.input(),
-            mean: normalization.mean,
-            std: normalization.std,
+            normalization,
             roi: self.roi,
         };
         self.preprocess = Some(Preprocess::new(picture.layout.clone(), target));
@@ -169,11 +173,11 @@ impl Inspection {
     /// Scores the frame.
     pub fn inspect(&mut self, buffer: &gst::BufferRef, picture: &Picture) -> Result<f64, String> {
         let preprocess = self.preprocess.as_mut().ok_or("no caps yet")?;
-        picture.to_tensor(buffer, preprocess, &mut self.tensor)?;
+        picture.to_tensor(buffer, preprocess, self.tensor.view_mut())?;
         self.detector
-            .inspect(&self.tensor)
+            .inspect(self.tensor.view())
             .map(f64::from)
-            .map_err(|error| error.to_string())
+            .map_err(|error| Chain(&error).to_string())
     }
 
     /// Tests a score for drift, where it is time to: how much speaks for one, and which one it is where that is enough.
@@ -202,24 +206,25 @@ impl Inspection {
     pub fn find_regions(&mut self, flagged: bool) {
         self.regions.clear();
         if flagged {
-            let [x, y, width, height] = self.roi;
             let regions = self.detector.regions(self.threshold.value as f32);
-            self.regions.extend(regions.iter().map(|region| Region {
-                x: x + region.x * width,
-                y: y + region.y * height,
-                width: region.width * width,
-                height: region.height * height,
-                score: region.score,
+            self.regions.extend(regions.iter().map(|region| {
+                let part = self
+                    .roi
+                    .part(region.x, region.y, region.width, region.height);
+                Region {
+                    x: part.x,
+                    y: part.y,
+                    width: part.width,
+                    height: part.height,
+                    score: region.score,
+                }
             }));
         }
     }
 
     pub fn map(&self) -> MapView<'_> {
-        let (values, (height, width)) = self.detector.map();
         MapView {
-            values,
-            height,
-            width,
+            values: self.detector.map(),
             roi: self.roi,
         }
     }
@@ -230,11 +235,8 @@ impl Inspection {
         if let Ok(mut frame) =
             gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &picture.info)
         {
-            let (values, (height, width)) = self.detector.map();
             let map = MapView {
-                values,
-                height,
-                width,
+                values: self.detector.map(),
                 roi: self.roi,
             };
             self.overlay

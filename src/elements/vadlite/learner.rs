@@ -8,23 +8,28 @@ use super::inspection::{Inspection, Refusal};
 use super::settings::{Overlay, Settings};
 use super::shown::Shown;
 use super::stream::Picture;
-use crate::detector::backbone::{self, DEFAULT_BACKBONE, Normalization};
-use crate::detector::heads::{Preset, Recipe};
-use crate::detector::tiles::Tiles;
-use crate::detector::{Error, FitOptions, Fitter};
-use crate::lock::lock;
+use crate::detector::backbone::{self, DEFAULT_BACKBONE};
+use crate::detector::error::Chain;
+use crate::detector::heads::Recipe;
+use crate::detector::method::Preset;
+use crate::detector::progress::{Cancel, Progress};
+use crate::detector::taps::Normalization;
+use crate::detector::{FitOptions, Fitter, RuntimeOptions};
+use crate::geometry::{Grid, Roi, Size};
 use crate::video::overlay::{self, MapView};
 use crate::video::preprocess::{Preprocess, Target};
 use gst::prelude::*;
+use ndarray::{Array2, Array3};
+use parking_lot::Mutex;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Name of the structure of the bus message.
 pub const MESSAGE_NAME: &str = "vadlite-learn";
-/// Height and width of a tile of the image tensor.
-const SIDE: usize = 224;
+/// Size of a tile of the image tensor.
+const TILE: Size = Size::square(224);
 /// Tensors on their way to the backbone.
 const TENSORS: usize = 4;
 /// How often the bus hears of the progress.
@@ -52,10 +57,10 @@ pub struct Learner {
     target: Target,
     preprocess: Option<Preprocess>,
     /// Towards the fitting thread; none once it has all.
-    tensors: Option<SyncSender<Vec<f32>>>,
-    spare: Receiver<Vec<f32>>,
+    tensors: Option<SyncSender<Array3<f32>>>,
+    spare: Receiver<Array3<f32>>,
     /// The one in hand.
-    tensor: Option<Vec<f32>>,
+    tensor: Option<Array3<f32>>,
     /// The latest frames taken.
     shown: Shown,
     taken: usize,
@@ -71,7 +76,7 @@ pub struct Learner {
     started: Instant,
     reported: Option<Instant>,
     overlay: overlay::Overlay,
-    bar: Vec<f32>,
+    bar: Array2<f32>,
     pub failing: bool,
 }
 
@@ -89,9 +94,9 @@ impl Learner {
         let roi = settings
             .parsed_roi()
             .map_err(|reason| Refusal::Settings(format!("the property roi: {reason}")))?
-            .unwrap_or([0.0, 0.0, 1.0, 1.0]);
-        let tiles = settings.parsed_tiles()?.unwrap_or(Tiles::ONE);
-        let [height, width] = tiles.whole([SIDE; 2]);
+            .unwrap_or_default();
+        let tiles = settings.parsed_tiles()?.unwrap_or(Grid::ONE);
+        let size = tiles.whole(TILE);
         let rate = settings.live.false_reject_rate;
         // Some of the frames may be left out as outliers.
         let needed = ((1.0 / rate - 1.0) / 0.95).ceil();
@@ -116,7 +121,7 @@ impl Learner {
         let (give_back, spare) = mpsc::sync_channel(TENSORS);
         for _ in 0..TENSORS {
             // There is room for all of them.
-            let _ = give_back.send(vec![0.0; 3 * height * width]);
+            let _ = give_back.send(Array3::zeros((3, size.height, size.width)));
         }
         let work = Arc::new(Mutex::new(Work::default()));
         let may_write = Arc::new(Mutex::new(true));
@@ -139,9 +144,8 @@ impl Learner {
             .map_err(|_| Refusal::Resource("the fitting thread has ended".into()))??;
         Ok(Self {
             target: Target {
-                size: (height, width),
-                mean: normalization.mean,
-                std: normalization.std,
+                size,
+                normalization,
                 roi,
             },
             preprocess: None,
@@ -159,7 +163,7 @@ impl Learner {
             started: Instant::now(),
             reported: None,
             overlay: overlay::Overlay::new(),
-            bar: vec![0.0; BAR],
+            bar: Array2::zeros((1, BAR)),
             failing: false,
         })
     }
@@ -188,8 +192,8 @@ impl Learner {
             return Ok(());
         };
         let preprocess = self.preprocess.as_mut().ok_or("no caps yet")?;
-        picture.to_tensor(buffer, preprocess, tensor)?;
-        if !self.shown.take(tensor, &self.target) {
+        picture.to_tensor(buffer, preprocess, tensor.view_mut())?;
+        if !self.shown.take(tensor.view(), &self.target) {
             self.duplicates += 1;
             return Ok(());
         }
@@ -214,10 +218,8 @@ impl Learner {
             };
         }
         let map = MapView {
-            values: &self.bar,
-            height: 1,
-            width: BAR,
-            roi: [0.1, 0.94, 0.8, 0.03],
+            values: self.bar.view(),
+            roi: Roi::new(0.1, 0.94, 0.8, 0.03),
         };
         if let Ok(mut frame) =
             gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &picture.info)
@@ -231,7 +233,7 @@ impl Learner {
         let (done, total) = match self.tensors {
             Some(_) => (self.taken, self.wanted),
             None => {
-                let work = lock(&self.work);
+                let work = self.work.lock();
                 (work.done, work.total)
             }
         };
@@ -247,7 +249,7 @@ impl Learner {
         self.reported = Some(Instant::now());
         let share = self.share();
         let (frames, wanted) = (self.taken, self.wanted);
-        let work = lock(&self.work);
+        let work = self.work.lock();
         let collecting = self.tensors.is_some();
         let since = match collecting {
             true => Some(self.started),
@@ -305,19 +307,19 @@ impl Learner {
 
     /// Whether the model is learnt and handed over.
     pub fn finished(&self) -> bool {
-        lock(&self.work).finished
+        self.work.lock().finished
     }
 
     /// Whether the fitting thread has given up; it has said why.
     pub fn failed(&self) -> bool {
-        lock(&self.work).failed
+        self.work.lock().failed
     }
 }
 
 impl Drop for Learner {
     fn drop(&mut self) {
         // Waits for a write that has begun; none begins afterwards.
-        *lock(&self.may_write) = false;
+        *self.may_write.lock() = false;
     }
 }
 
@@ -325,8 +327,8 @@ impl Drop for Learner {
 struct Thread {
     element: glib::WeakRef<VadLite>,
     settings: Settings,
-    roi: [f32; 4],
-    tiles: Tiles,
+    roi: Roi,
+    tiles: Grid,
     work: Arc<Mutex<Work>>,
     may_write: Arc<Mutex<bool>>,
     made: Sender<Box<Inspection>>,
@@ -336,14 +338,16 @@ impl Thread {
     fn run(
         self,
         started: &Sender<Result<Normalization, Refusal>>,
-        tensors: &Receiver<Vec<f32>>,
-        give_back: &SyncSender<Vec<f32>>,
+        tensors: &Receiver<Array3<f32>>,
+        give_back: &SyncSender<Array3<f32>>,
     ) {
         let resolved = backbone::resolve(self.settings.backbone.as_deref(), DEFAULT_BACKBONE, None);
         let fitter = resolved
             .as_ref()
-            .map_err(Error::to_string)
-            .and_then(|path| Fitter::new(self.options(path)).map_err(|error| error.to_string()));
+            .map_err(|error| Chain(error).to_string())
+            .and_then(|path| {
+                Fitter::new(self.options(path)).map_err(|error| Chain(&error).to_string())
+            });
         let fitter = match fitter {
             Ok(fitter) => fitter,
             Err(reason) => return drop(started.send(Err(Refusal::Resource(reason)))),
@@ -354,12 +358,12 @@ impl Thread {
         match self.learn(fitter, tensors, give_back) {
             // Refused where the element has stopped meanwhile.
             Ok(Some(inspection)) => {
-                lock(&self.work).finished = true;
+                self.work.lock().finished = true;
                 let _ = self.made.send(Box::new(inspection));
             }
             Ok(None) => {}
             Err(reason) => {
-                lock(&self.work).failed = true;
+                self.work.lock().failed = true;
                 if let Some(element) = self.element.upgrade() {
                     gst::element_error!(
                         element,
@@ -375,20 +379,22 @@ impl Thread {
         let settings = &self.settings;
         FitOptions {
             recipe: Recipe {
-                method: settings.method.into(),
+                method: settings.method,
                 preset: Preset::Default,
             },
             backbone,
             taps: Vec::new(),
             dimensions: None,
             tiles: self.tiles,
-            input_size: self.tiles.whole([SIDE; 2]),
+            input_size: self.tiles.whole(TILE),
             roi: self.roi,
             false_reject_rate: Some(settings.live.false_reject_rate).filter(|rate| *rate > 0.0),
             video_of: Some(settings.learn_frames as usize),
-            threads: settings.threads as usize,
-            library: settings.onnxruntime.as_deref(),
-            device: settings.device.into(),
+            runtime: RuntimeOptions {
+                threads: settings.threads as usize,
+                library: settings.onnxruntime.as_deref(),
+                device: settings.device,
+            },
         }
     }
 
@@ -396,12 +402,14 @@ impl Thread {
     fn learn(
         &self,
         mut fitter: Fitter<'_>,
-        tensors: &Receiver<Vec<f32>>,
-        give_back: &SyncSender<Vec<f32>>,
+        tensors: &Receiver<Array3<f32>>,
+        give_back: &SyncSender<Array3<f32>>,
     ) -> Result<Option<Inspection>, String> {
         let mut frames = 0;
         for tensor in tensors {
-            fitter.add(&tensor).map_err(|error| error.to_string())?;
+            fitter
+                .add(tensor.view())
+                .map_err(|error| Chain(&error).to_string())?;
             frames += 1;
             // Fails where the streaming thread has gone.
             let _ = give_back.try_send(tensor);
@@ -409,30 +417,33 @@ impl Thread {
         if frames < self.settings.learn_frames {
             return Ok(None);
         }
-        let mut progress = |stage: &'static str, done: usize, total: usize| {
-            let mut work = lock(&self.work);
+        let report = |stage: &'static str, done: usize, total: usize| {
+            let mut work = self.work.lock();
             if work.stage != stage || done == 0 {
                 work.since = Some(Instant::now());
             }
             (work.stage, work.done, work.total) = (stage, done, total);
         };
+        let mut progress = Progress::new(report, Cancel::default());
         let outliers = fitter
             .leave_out_outliers(&mut progress)
-            .map_err(|error| error.to_string())?;
-        lock(&self.work).outliers = outliers;
+            .map_err(|error| Chain(&error).to_string())?;
+        self.work.lock().outliers = outliers;
         let (model, _backbone) = fitter
             .finish(&mut progress)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| Chain(&error).to_string())?;
         let path = self
             .settings
             .needed_model()
             .map_err(|error| error.to_string())?;
         {
-            let may_write = lock(&self.may_write);
+            let may_write = self.may_write.lock();
             if !*may_write {
                 return Ok(None);
             }
-            model.write(path).map_err(|error| error.to_string())?;
+            model
+                .write(path)
+                .map_err(|error| Chain(&error).to_string())?;
         }
         let inspection = Inspection::new(&self.settings).map_err(|error| error.to_string())?;
         Ok(Some(inspection))

@@ -14,7 +14,9 @@ mod shown;
 mod stats;
 mod stream;
 
-pub use settings::{Device, Method, Mode, Overlay, PostMessages, Reload};
+pub use crate::detector::Device;
+pub use crate::detector::method::Method;
+pub use settings::{Mode, Overlay, PostMessages, Reload};
 
 glib::wrapper! {
     /// A `GstBaseTransform` that inspects frames in place.

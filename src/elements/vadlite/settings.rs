@@ -1,7 +1,9 @@
 //! The values of the properties of `vadlite`, and their defaults.
 
 use super::inspection::Refusal;
-use crate::detector::tiles::Tiles;
+use crate::detector::Device;
+use crate::detector::method::Method;
+use crate::geometry::{GeometryError, Grid, Roi};
 use crate::video::overlay;
 use gst::prelude::*;
 use std::path::{Path, PathBuf};
@@ -18,41 +20,6 @@ pub enum Mode {
         nick = "learn"
     )]
     Learn,
-}
-
-/// What `mode=learn` fits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
-#[enum_type(name = "GstVadLiteMethod")]
-pub enum Method {
-    #[default]
-    #[enum_value(
-        name = "PaDiM-Lite: per-position Gaussian statistics in little memory, for parts that lie alike",
-        nick = "padim-lite"
-    )]
-    PadimLite,
-    #[enum_value(
-        name = "PatchCore-Lite: a compressed memory bank, for parts and surfaces anywhere in the picture",
-        nick = "patchcore-lite"
-    )]
-    PatchcoreLite,
-    #[enum_value(
-        name = "PaDiM: per-position Gaussians with full covariances",
-        nick = "padim"
-    )]
-    Padim,
-    #[enum_value(name = "PatchCore: memory bank with exact search", nick = "patchcore")]
-    Patchcore,
-}
-
-impl From<Method> for crate::detector::heads::Method {
-    fn from(method: Method) -> Self {
-        match method {
-            Method::PadimLite => Self::PadimLite,
-            Method::PatchcoreLite => Self::PatchcoreLite,
-            Method::Padim => Self::Padim,
-            Method::Patchcore => Self::Patchcore,
-        }
-    }
 }
 
 /// When a model is loaded again.
@@ -77,35 +44,6 @@ pub enum Overlay {
     Heatmap,
     #[enum_value(name = "Contour: outline what looks wrong", nick = "contour")]
     Contour,
-}
-
-/// Where the backbone runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
-#[enum_type(name = "GstVadLiteDevice")]
-pub enum Device {
-    #[default]
-    #[enum_value(name = "CPU: ONNX Runtime's own kernels", nick = "cpu")]
-    Cpu,
-    #[enum_value(name = "CUDA: NVIDIA's GPU by cuDNN", nick = "cuda")]
-    Cuda,
-    #[enum_value(
-        name = "TensorRT: NVIDIA's GPU by an engine that is built once and kept",
-        nick = "tensorrt"
-    )]
-    Tensorrt,
-    #[enum_value(name = "XNNPACK: XNNPACK's kernels for the CPU", nick = "xnnpack")]
-    Xnnpack,
-}
-
-impl From<Device> for crate::detector::Device {
-    fn from(device: Device) -> Self {
-        match device {
-            Device::Cpu => Self::Cpu,
-            Device::Cuda => Self::Cuda,
-            Device::Tensorrt => Self::Tensorrt,
-            Device::Xnnpack => Self::Xnnpack,
-        }
-    }
 }
 
 /// Which frames are reported on the bus.
@@ -222,22 +160,22 @@ impl Settings {
     ///
     /// # Errors
     /// Not four numbers, or not inside of the frame.
-    pub fn parsed_roi(&self) -> Result<Option<[f32; 4]>, String> {
+    pub fn parsed_roi(&self) -> Result<Option<Roi>, GeometryError> {
         if self.roi.trim().is_empty() {
             return Ok(None);
         }
-        crate::detector::model_file::parse_roi(&self.roi).map(Some)
+        self.roi.parse().map(Some)
     }
 
     /// The tiles that were asked for; `None` where the model's own hold.
     ///
     /// # Errors
     /// Not `CxR`.
-    pub fn parsed_tiles(&self) -> Result<Option<Tiles>, Refusal> {
+    pub fn parsed_tiles(&self) -> Result<Option<Grid>, Refusal> {
         if self.tiles.trim().is_empty() {
             return Ok(None);
         }
-        let tiles = self.tiles.parse().map(Some);
+        let tiles = self.tiles.parse::<Grid>().map(Some);
         tiles.map_err(|reason| Refusal::Settings(format!("the property tiles: {reason}")))
     }
 

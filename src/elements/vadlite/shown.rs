@@ -1,6 +1,9 @@
 //! Whether a frame shows what another one did already: an empty or standing belt.
 
+use crate::detector::taps::Normalization;
+use crate::geometry::Size;
 use crate::video::preprocess::Target;
+use ndarray::{ArrayView3, s};
 use std::collections::VecDeque;
 
 /// Samples by which frames are compared, in each direction: means over 2 x 2 pixels of the image tensor, evenly spread. Fine enough
@@ -20,7 +23,7 @@ pub struct Shown(VecDeque<Box<Thumbnail>>);
 
 impl Shown {
     /// Takes an image tensor (3 x height x width of `target`) in if it shows something new, and says whether it does.
-    pub fn take(&mut self, tensor: &[f32], target: &Target) -> bool {
+    pub fn take(&mut self, tensor: ArrayView3<'_, f32>, target: &Target) -> bool {
         let thumbnail = thumbnail(tensor, target);
         if self.0.iter().any(|known| same(known, &thumbnail)) {
             return false;
@@ -34,17 +37,17 @@ impl Shown {
 }
 
 /// The samples of an image tensor, means over its channels as well, in 255ths of full scale.
-fn thumbnail(tensor: &[f32], target: &Target) -> Box<Thumbnail> {
-    let (height, width) = target.size;
+fn thumbnail(tensor: ArrayView3<'_, f32>, target: &Target) -> Box<Thumbnail> {
+    let Size { height, width } = target.size;
+    let Normalization { mean, std } = target.normalization;
     let mut samples = Box::new([0; SAMPLES * SAMPLES]);
     for (y, row) in samples.chunks_exact_mut(SAMPLES).enumerate() {
         for (x, sample) in row.iter_mut().enumerate() {
-            let first = y * height / SAMPLES * width + x * width / SAMPLES;
+            let (y, x) = (y * height / SAMPLES, x * width / SAMPLES);
             let mut sum = 0.0;
-            for (channel, plane) in tensor.chunks_exact(height * width).enumerate() {
-                let pixels = [0, 1, width, width + 1];
-                let pixels: f32 = pixels.iter().map(|at| plane[first + at]).sum();
-                sum += pixels / 4.0 * target.std[channel] + target.mean[channel];
+            for (channel, plane) in tensor.outer_iter().enumerate() {
+                let pixels = plane.slice(s![y..y + 2, x..x + 2]).sum();
+                sum += pixels / 4.0 * std[channel] + mean[channel];
             }
             *sample = (sum / 3.0 * 255.0) as u8;
         }
@@ -60,20 +63,22 @@ fn same(a: &Thumbnail, b: &Thumbnail) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geometry::Roi;
+    use ndarray::Array3;
 
     const SIDE: usize = 224;
     const TARGET: Target = Target {
-        size: (SIDE, SIDE),
-        mean: [0.5; 3],
-        std: [0.5; 3],
-        roi: [0.0, 0.0, 1.0, 1.0],
+        size: Size::square(SIDE),
+        normalization: Normalization {
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        },
+        roi: Roi::WHOLE,
     };
 
     /// An image tensor of grey values in 0..1.
-    fn tensor(value: impl Fn(usize, usize) -> f32) -> Vec<f32> {
-        let plane = (0..SIDE * SIDE).map(|at| 2.0 * value(at / SIDE, at % SIDE) - 1.0);
-        let plane: Vec<f32> = plane.collect();
-        plane.repeat(3)
+    fn tensor(value: impl Fn(usize, usize) -> f32) -> Array3<f32> {
+        Array3::from_shape_fn((3, SIDE, SIDE), |(_, y, x)| 2.0 * value(y, x) - 1.0)
     }
 
     #[test]
@@ -81,15 +86,15 @@ mod tests {
         let mut shown = Shown::default();
         let stripes =
             |shift: usize| move |_, x: usize| if (x + shift) % 16 < 8 { 0.4 } else { 0.6 };
-        assert!(shown.take(&tensor(stripes(0)), &TARGET));
+        assert!(shown.take(tensor(stripes(0)).view(), &TARGET));
         // A camera's noise: 1 % of full scale, as it is after scaling down.
         let mut random = fastrand::Rng::with_seed(1);
         let noise: Vec<f32> = (0..SIDE * SIDE)
             .map(|_| 0.02 * random.f32() - 0.01)
             .collect();
         let noisy = tensor(|y, x| stripes(0)(y, x) + noise[y * SIDE + x]);
-        assert!(!shown.take(&noisy, &TARGET));
-        assert!(shown.take(&tensor(stripes(4)), &TARGET));
+        assert!(!shown.take(noisy.view(), &TARGET));
+        assert!(shown.take(tensor(stripes(4)).view(), &TARGET));
         // A spot of 10 x 10 pixels counts, a single pixel does not.
         let spot = |size: usize| {
             tensor(move |y, x| {
@@ -100,7 +105,7 @@ mod tests {
                 }
             })
         };
-        assert!(!shown.take(&spot(1), &TARGET));
-        assert!(shown.take(&spot(10), &TARGET));
+        assert!(!shown.take(spot(1).view(), &TARGET));
+        assert!(shown.take(spot(10).view(), &TARGET));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::video::preprocess::{Layout, Plane, Preprocess};
 use gst_video::prelude::*;
+use ndarray::ArrayViewMut3;
 
 /// The negotiated picture.
 pub struct Picture {
@@ -73,7 +74,7 @@ impl Picture {
         &self,
         buffer: &gst::BufferRef,
         preprocess: &mut Preprocess,
-        tensor: &mut [f32],
+        tensor: ArrayViewMut3<'_, f32>,
     ) -> Result<(), String> {
         check_planes(buffer, &self.info)?;
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &self.info)
@@ -98,7 +99,9 @@ impl Picture {
                 .map_err(|_| format!("plane {index} has a negative stride"))?;
             *plane = Plane { data, stride };
         }
-        preprocess.run(&planes[..count], tensor)
+        preprocess
+            .run(&planes[..count], tensor)
+            .map_err(|error| error.to_string())
     }
 }
 

@@ -1,15 +1,15 @@
 //! The behaviour of the element: an encoder that runs all the time, and the way of its frames and of results to the recorder.
 
 use super::encoder::{Encoder, QUEUE};
-use super::picture::{Frame, Map};
+use super::picture::Frame;
 use super::recorder::{Flagged, Known, Message, Recorder, Region};
 use super::settings::{self, Settings};
-use crate::lock::lock;
-use crate::video::meta::META_NAME;
+use crate::video::meta::FrameResult;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
+use parking_lot::Mutex;
 use std::sync::mpsc::{SyncSender, TrySendError, channel, sync_channel};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -87,12 +87,12 @@ impl ObjectImpl for VadLiteRecord {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        lock(&self.settings).set(pspec.name(), value);
+        self.settings.lock().set(pspec.name(), value);
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         if pspec.name() == "stats" {
-            let stats = lock(&self.stats);
+            let stats = self.stats.lock();
             return gst::Structure::builder("stats")
                 .field("incidents", stats.incidents)
                 .field("flagged", stats.flagged)
@@ -103,7 +103,8 @@ impl ObjectImpl for VadLiteRecord {
                 .build()
                 .to_value();
         }
-        lock(&self.settings)
+        self.settings
+            .lock()
             .get(pspec.name())
             .unwrap_or_else(|| pspec.default_value().clone())
     }
@@ -159,7 +160,7 @@ impl BinImpl for VadLiteRecord {}
 
 impl VadLiteRecord {
     fn start(&self) -> Result<(), String> {
-        let settings = lock(&self.settings).clone();
+        let settings = self.settings.lock().clone();
         settings.check()?;
         let location = &settings.location;
         // Found out now rather than at the first incident.
@@ -176,8 +177,8 @@ impl VadLiteRecord {
             .name("vadliterecord".into())
             .spawn(move || recorder.run(&received))
             .map_err(|error| format!("no thread can be started: {error}"))?;
-        *lock(&self.stats) = Stats::default();
-        *lock(&self.running) = Some(Running {
+        *self.stats.lock() = Stats::default();
+        *self.running.lock() = Some(Running {
             messages,
             thread,
             info: None,
@@ -189,7 +190,7 @@ impl VadLiteRecord {
 
     /// Waits until the last incident is on the disk.
     fn stop(&self) {
-        let running = lock(&self.running).take();
+        let running = self.running.lock().take();
         if let Some(Running {
             messages, thread, ..
         }) = running
@@ -223,10 +224,12 @@ impl VadLiteRecord {
         queue.connect("overrun", false, move |_| {
             if let Some(element) = weak.upgrade() {
                 let imp = element.imp();
-                let live = lock(&imp.running)
+                let live = imp
+                    .running
+                    .lock()
                     .as_ref()
                     .is_some_and(|running| running.live);
-                lock(&imp.stats).dropped += u64::from(live);
+                imp.stats.lock().dropped += u64::from(live);
             }
             None
         });
@@ -272,13 +275,15 @@ impl VadLiteRecord {
 
     /// Hands a message on, or counts it as dropped: a live line does not wait for the disk.
     fn send(&self, message: Message) {
-        let way = lock(&self.running)
+        let way = self
+            .running
+            .lock()
             .as_ref()
             .map(|running| (running.messages.clone(), running.live));
         match way {
             Some((messages, true)) => {
                 if let Err(TrySendError::Full(_)) = messages.try_send(message) {
-                    lock(&self.stats).dropped += 1;
+                    self.stats.lock().dropped += 1;
                 }
             }
             // Refused where the recorder has ended.
@@ -302,7 +307,7 @@ impl VadLiteRecord {
         if let Some(queue) = self.obj().by_name(QUEUE) {
             queue.set_property_from_str("leaky", if live { "downstream" } else { "no" });
         }
-        if let Some(running) = lock(&self.running).as_mut() {
+        if let Some(running) = self.running.lock().as_mut() {
             running.live = live;
         }
     }
@@ -312,12 +317,12 @@ impl VadLiteRecord {
             gst::EventView::Caps(caps) => {
                 self.adapt_to_source();
                 let info = gst_video::VideoInfo::from_caps(caps.caps()).ok();
-                if let Some(running) = lock(&self.running).as_mut() {
+                if let Some(running) = self.running.lock().as_mut() {
                     running.info = info;
                 }
             }
             gst::EventView::Segment(segment) => {
-                if let Some(running) = lock(&self.running).as_mut()
+                if let Some(running) = self.running.lock().as_mut()
                     && let Some(segment) = segment.segment().downcast_ref::<gst::ClockTime>()
                 {
                     running.segment = segment.clone();
@@ -330,15 +335,18 @@ impl VadLiteRecord {
 
     /// Passes a flagged frame on to the recorder.
     fn look(&self, buffer: &gst::Buffer) {
-        let Ok(meta) = gst::meta::CustomMeta::from_buffer(buffer, META_NAME) else {
-            return;
-        };
-        let structure = meta.structure();
-        if !structure.get::<bool>("flagged").unwrap_or(false) {
-            return;
-        }
-        lock(&self.stats).flagged += 1;
-        let (info, time) = match lock(&self.running).as_ref() {
+        FrameResult::read_all(buffer, |result| {
+            if let Ok(result) = result
+                && result.flagged
+            {
+                self.take_flagged(buffer, &result);
+            }
+        });
+    }
+
+    fn take_flagged(&self, buffer: &gst::Buffer, result: &FrameResult<'_>) {
+        self.stats.lock().flagged += 1;
+        let (info, time) = match self.running.lock().as_ref() {
             Some(running) => (
                 running.info.clone(),
                 running.segment.to_running_time(buffer.pts()),
@@ -348,47 +356,30 @@ impl VadLiteRecord {
         let (Some(info), Some(time)) = (info, time) else {
             return;
         };
-        let number =
-            |structure: &gst::StructureRef, name| structure.get::<f64>(name).unwrap_or(0.0);
-        let regions = structure.get::<gst::Array>("regions");
-        let regions = regions.iter().flat_map(|regions| regions.iter());
-        let regions = regions.filter_map(|region| region.get::<gst::Structure>().ok());
-        let regions = regions.map(|region| Region {
-            x: number(&region, "x"),
-            y: number(&region, "y"),
-            w: number(&region, "w"),
-            h: number(&region, "h"),
-            score: number(&region, "score"),
+        let regions = result.regions.iter().map(|region| Region {
+            x: region.x.into(),
+            y: region.y.into(),
+            w: region.width.into(),
+            h: region.height.into(),
+            score: region.score.into(),
         });
-        let size = |name| structure.get::<u32>(name).unwrap_or(0) as usize;
-        let map = structure.get::<glib::Bytes>("map").ok().map(|bytes| Map {
-            bytes,
-            width: size("map-width"),
-            height: size("map-height"),
-            roi: structure
-                .get::<gst::Structure>("map-roi")
-                .map_or([0.0, 0.0, 1.0, 1.0], |roi| {
-                    ["x", "y", "w", "h"].map(|name| number(&roi, name) as f32)
-                }),
-        });
-        let (score, threshold) = (number(structure, "score"), number(structure, "threshold"));
         let flagged = Flagged {
             time: time.nseconds(),
-            score,
+            score: result.score,
             known: Known {
-                frame: structure.get("frame").unwrap_or(0),
+                frame: result.frame,
                 time: time.nseconds(),
-                score,
-                threshold,
-                model: structure.get("model").unwrap_or_default(),
+                score: result.score,
+                threshold: result.threshold,
+                model: result.model.clone().into_owned(),
                 regions: regions.collect(),
             },
             frame: (Arc::strong_count(&self.held) <= HELD).then(|| Frame {
                 buffer: buffer.clone(),
                 info,
-                threshold,
-                drawn: structure.get("drawn").unwrap_or(false),
-                map,
+                threshold: result.threshold,
+                drawn: result.drawn,
+                map: result.map.clone(),
                 _held: self.held.clone(),
             }),
         };
@@ -398,7 +389,7 @@ impl VadLiteRecord {
     /// An incident is on the disk.
     pub fn complete(&self, structure: gst::Structure, bytes: u64, removed: u64) {
         {
-            let mut stats = lock(&self.stats);
+            let mut stats = self.stats.lock();
             stats.incidents += 1;
             stats.bytes += bytes;
             stats.removed += removed;
@@ -410,7 +401,7 @@ impl VadLiteRecord {
 
     /// An incident could not be written.
     pub fn fail(&self, reason: &str, warn: bool) {
-        lock(&self.stats).failed += 1;
+        self.stats.lock().failed += 1;
         if warn {
             gst::element_imp_warning!(
                 self,

@@ -1,6 +1,7 @@
 //! An incident's worst frame as a picture, with the heatmap.
 
 use crate::video::heatmap;
+use crate::video::meta::ResultMap;
 use crate::video::overlay::{MapView, Overlay};
 use anyhow::Context as _;
 use image::RgbImage;
@@ -14,17 +15,9 @@ pub struct Frame {
     pub threshold: f64,
     /// The map is on it already.
     pub drawn: bool,
-    pub map: Option<Map>,
+    pub map: Option<ResultMap>,
     /// Counts the frames that are held.
     pub _held: Arc<()>,
-}
-
-/// The anomaly map as the meta holds it: little-endian floats, row-major.
-pub struct Map {
-    pub bytes: glib::Bytes,
-    pub width: usize,
-    pub height: usize,
-    pub roi: [f32; 4],
 }
 
 impl Frame {
@@ -53,15 +46,9 @@ impl Frame {
         // On a grey frame the map is there in grey: in colour it is easier to see.
         let draws = !self.drawn || self.info.is_gray();
         if let Some(map) = self.map.as_ref().filter(|_| draws) {
-            let (values, _) = map.bytes.as_chunks::<4>();
-            let values: Vec<f32> = values
-                .iter()
-                .map(|bytes| f32::from_le_bytes(*bytes))
-                .collect();
+            let values = map.to_array().context("a map of another size")?;
             let view = MapView {
-                values: &values,
-                width: map.width,
-                height: map.height,
+                values: values.view(),
                 roi: map.roi,
             };
             picture = heatmap::draw(&mut Overlay::new(), picture, view, self.threshold as f32)?;

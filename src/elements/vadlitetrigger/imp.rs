@@ -6,12 +6,12 @@ use super::pulse::Pulse;
 use super::schedule::Schedule;
 use super::settings::{self, FailSafe, Live, Settings};
 use super::stats::Stats;
-use crate::lock::lock;
-use crate::video::meta::META_NAME;
+use crate::video::meta::FrameResult;
 use gst::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
-use std::sync::{Arc, LazyLock, Mutex};
+use parking_lot::Mutex;
+use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,7 @@ impl ObjectImpl for VadLiteTrigger {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        lock(&self.settings).set(pspec.name(), value);
+        self.settings.lock().set(pspec.name(), value);
         if let Some(schedule) = self.schedule() {
             schedule.wake();
         }
@@ -64,9 +64,10 @@ impl ObjectImpl for VadLiteTrigger {
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         if pspec.name() == "stats" {
-            return lock(&self.stats).structure().to_value();
+            return self.stats.lock().structure().to_value();
         }
-        lock(&self.settings)
+        self.settings
+            .lock()
             .get(pspec.name())
             .unwrap_or_else(|| pspec.default_value().clone())
     }
@@ -132,7 +133,7 @@ impl BaseTransformImpl for VadLiteTrigger {
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = true;
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
-        let settings = lock(&self.settings).clone();
+        let settings = self.settings.lock().clone();
         let refused = |reason: String| {
             gst::error_msg!(
                 gst::ResourceError::OpenWrite,
@@ -143,7 +144,7 @@ impl BaseTransformImpl for VadLiteTrigger {
             .check()
             .map_err(|reason| gst::error_msg!(gst::LibraryError::Settings, ("{reason}")))?;
         let addresses = Address::parse_all(&settings.output).map_err(refused)?;
-        *lock(&self.stats) = Stats::default();
+        *self.stats.lock() = Stats::default();
         let element = self.obj().downgrade();
         let report: Report = Arc::new(move |output, event| {
             if let Some(element) = element.upgrade() {
@@ -163,7 +164,7 @@ impl BaseTransformImpl for VadLiteTrigger {
         let thread = schedule
             .start(&self.obj())
             .map_err(|error| refused(format!("no thread can be started: {error}")))?;
-        *lock(&self.running) = Some(Running {
+        *self.running.lock() = Some(Running {
             schedule,
             thread: Some(thread),
             outputs,
@@ -173,7 +174,7 @@ impl BaseTransformImpl for VadLiteTrigger {
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        let running = lock(&self.running).take();
+        let running = self.running.lock().take();
         if let Some(mut running) = running {
             running.schedule.stop();
             if let Some(thread) = running.thread.take() {
@@ -224,44 +225,42 @@ impl BaseTransformImpl for VadLiteTrigger {
 
 impl VadLiteTrigger {
     fn schedule(&self) -> Option<Arc<Schedule>> {
-        lock(&self.running)
+        self.running
+            .lock()
             .as_ref()
             .map(|running| running.schedule.clone())
     }
 
     /// The properties that may change while playing.
     pub fn live(&self) -> Live {
-        lock(&self.settings).live
+        self.settings.lock().live
     }
 
     /// What the frame's meta says, and whether it was inspected.
     fn read(&self, buffer: &gst::BufferRef, time: u64, live: &Live) -> (Frame, bool) {
-        let meta = gst::meta::CustomMeta::from_buffer(buffer, META_NAME).ok();
-        let structure = meta.as_ref().map(|meta| meta.structure());
-        let flag = |name| {
-            structure
-                .and_then(|structure| structure.get::<bool>(name).ok())
-                .unwrap_or(false)
-        };
-        let number = |name| {
-            structure
-                .and_then(|structure| structure.get::<f64>(name).ok())
-                .unwrap_or(0.0)
-        };
-        let frame = structure.and_then(|structure| structure.get::<u64>("frame").ok());
-        let frame = Frame {
-            number: frame.unwrap_or(u64::MAX),
+        let mut frame = Frame {
+            number: u64::MAX,
             time,
-            score: number("score"),
-            threshold: number("threshold"),
-            flagged: flag("flagged"),
+            score: 0.0,
+            threshold: 0.0,
+            flagged: false,
             reason: Reason::Flagged,
         };
-        let inspected = flag("inspected");
-        if inspected || flag("skipped") {
+        let (mut inspected, mut skipped) = (false, false);
+        FrameResult::read_all(buffer, |result| {
+            if let Ok(result) = result {
+                frame.number = result.frame;
+                (frame.score, frame.threshold) = (result.score, result.threshold);
+                frame.flagged = result.flagged;
+                (inspected, skipped) = (result.inspected, result.skipped);
+            }
+        });
+        if inspected || skipped {
             return (frame, inspected);
         }
-        let warn = lock(&self.running)
+        let warn = self
+            .running
+            .lock()
             .as_mut()
             .is_some_and(|running| !std::mem::replace(&mut running.warned, true));
         if warn {
@@ -283,7 +282,7 @@ impl VadLiteTrigger {
     /// Counts a part that passes because too many are on their way, and warns of the first.
     fn lose_part(&self) {
         let first = {
-            let mut stats = lock(&self.stats);
+            let mut stats = self.stats.lock();
             stats.lost += 1;
             stats.lost == 1
         };
@@ -306,13 +305,13 @@ impl VadLiteTrigger {
             late: if part.late { after } else { Duration::ZERO },
         };
         let mut dropped = 0;
-        if let Some(running) = lock(&self.running).as_ref() {
+        if let Some(running) = self.running.lock().as_ref() {
             for output in &running.outputs {
                 dropped += u64::from(output.push(pulse).is_some());
             }
         }
         {
-            let mut stats = lock(&self.stats);
+            let mut stats = self.stats.lock();
             stats.pulses += 1;
             stats.dropped += dropped;
             stats.fail_safe += u64::from(part.reason == Reason::FailSafe);
@@ -350,7 +349,7 @@ impl VadLiteTrigger {
 
     fn take_event(&self, output: &str, event: Event) {
         let structure = gst::Structure::builder("vadlitetrigger-output").field("output", output);
-        let mut stats = lock(&self.stats);
+        let mut stats = self.stats.lock();
         let structure = match event {
             Event::Connected => {
                 stats.set_connected(output, true);

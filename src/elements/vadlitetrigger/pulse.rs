@@ -1,9 +1,8 @@
 //! What is fired at the gate, and the bounded way of it to an output.
 
 use super::parts::{Part, Reason};
-use crate::lock::lock;
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -50,7 +49,7 @@ impl Queue {
 
     /// Adds a pulse; returns the one that had to go for it.
     pub fn push(&self, pulse: Pulse) -> Option<Pulse> {
-        let mut pulses = lock(&self.pulses);
+        let mut pulses = self.pulses.lock();
         let dropped = (pulses.len() >= self.limit)
             .then(|| pulses.pop_front())
             .flatten();
@@ -62,12 +61,12 @@ impl Queue {
 
     /// The oldest pulse, which stays in.
     pub fn first(&self) -> Option<Pulse> {
-        lock(&self.pulses).front().copied()
+        self.pulses.lock().front().copied()
     }
 
     /// Takes out the oldest pulse if it is still that of this part.
     pub fn remove(&self, part: u64) {
-        let mut pulses = lock(&self.pulses);
+        let mut pulses = self.pulses.lock();
         if pulses
             .front()
             .is_some_and(|pulse| pulse.part.number == part)
@@ -77,7 +76,7 @@ impl Queue {
     }
 
     pub fn take(&self) -> Option<Pulse> {
-        lock(&self.pulses).pop_front()
+        self.pulses.lock().pop_front()
     }
 
     /// Waits for a pulse or the end.

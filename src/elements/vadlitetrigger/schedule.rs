@@ -3,10 +3,10 @@
 use super::imp::VadLiteTrigger;
 use super::parts::{Frame, Parts, Reason, Taken};
 use super::settings::{FailSafe, Live};
-use crate::lock::lock;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use std::sync::{Arc, Condvar, Mutex};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ struct State {
 impl Schedule {
     /// Takes a frame in at the running time `now`.
     pub fn frame(&self, frame: Frame, inspected: bool, live: &Live, now: Option<u64>) -> Taken {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if inspected {
             state.alarmed = false;
             state.inspected = now;
@@ -50,7 +50,7 @@ impl Schedule {
 
     /// Time goes on, or stands still.
     pub fn set_playing(&self, playing: bool) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.playing = playing;
         // What was before a pause does not count.
         state.inspected = None;
@@ -59,7 +59,7 @@ impl Schedule {
 
     /// Forgets the parts on their way.
     pub fn clear(&self) {
-        lock(&self.state).parts.clear();
+        self.state.lock().parts.clear();
         self.changed.notify_all();
     }
 
@@ -70,18 +70,15 @@ impl Schedule {
 
     /// Waits until all parts on their way have been at the gate, as long as time goes on.
     pub fn drain(&self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         while state.playing && !state.stopping && state.parts.next_due().is_some() {
-            state = self
-                .changed
-                .wait_timeout(state, Duration::from_millis(50))
-                .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
+            self.changed.wait_for(&mut state, Duration::from_millis(50));
         }
     }
 
     /// Ends the thread, and whoever waits in [`Schedule::drain`].
     pub fn stop(&self) {
-        lock(&self.state).stopping = true;
+        self.state.lock().stopping = true;
         self.changed.notify_all();
     }
 
@@ -100,7 +97,7 @@ impl Schedule {
     }
 
     fn run(&self, element: &glib::WeakRef<super::VadLiteTrigger>) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         while !state.stopping {
             let Some(element) = element.upgrade() else {
                 return;
@@ -117,7 +114,7 @@ impl Schedule {
                     // Outputs and bus handlers run without the lock.
                     drop(state);
                     imp.fire(part, now, &live);
-                    state = lock(&self.state);
+                    state = self.state.lock();
                     continue;
                 }
                 let alarm = match live.watchdog {
@@ -136,7 +133,7 @@ impl Schedule {
                     if first {
                         drop(state);
                         imp.warn_of_silence(&live);
-                        state = lock(&self.state);
+                        state = self.state.lock();
                     }
                     continue;
                 }
@@ -144,16 +141,10 @@ impl Schedule {
                 wait = next.map(|next| Duration::from_nanos(next - now));
             }
             drop(element);
-            state = match wait {
-                Some(wait) => self
-                    .changed
-                    .wait_timeout(state, wait)
-                    .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state),
-                None => self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(|poisoned| poisoned.into_inner()),
-            };
+            match wait {
+                Some(wait) => _ = self.changed.wait_for(&mut state, wait),
+                None => self.changed.wait(&mut state),
+            }
         }
     }
 }

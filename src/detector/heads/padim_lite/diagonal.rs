@@ -1,11 +1,12 @@
 //! Preset `paper`: mean and variance of every dimension at every position; the score is the squared Mahalanobis distance with a
 //! diagonal covariance (paper, eqs 2 to 5).
 
-use crate::detector::embedding::Embedding;
-use crate::detector::error::Result;
+use crate::detector::embedding::{Embedding, EmbeddingShape};
+use crate::detector::error::{FitError, TensorError};
 use crate::detector::head_tensors::{HeadTensor, TensorReader};
-use crate::detector::heads::Head;
 use crate::detector::heads::gaussian::GaussianStatistics;
+use crate::detector::heads::head::Head;
+use crate::detector::progress::Cancel;
 
 /// Added to every variance (the paper's code; PaDiM adds the same to its covariance's diagonal).
 const REGULARIZATION: f64 = 0.01;
@@ -14,7 +15,7 @@ const REGULARIZATION: f64 = 0.01;
 ///
 /// # Errors
 /// None; the signature is that of every Gaussian head.
-pub fn fit(statistics: &GaussianStatistics) -> Result<Vec<HeadTensor>> {
+pub fn fit(statistics: &GaussianStatistics, _: &Cancel) -> Result<Vec<HeadTensor>, FitError> {
     let (dimensions, positions) = (statistics.dimensions(), statistics.positions());
     let mut mean = vec![0.0; dimensions * positions];
     let mut precision = vec![0.0; dimensions * positions];
@@ -43,8 +44,8 @@ pub struct Diagonal {
 }
 
 impl Diagonal {
-    pub fn load(shape: &Embedding, tensors: &TensorReader<'_>) -> Result<Self, String> {
-        let size = [shape.dimensions(), shape.positions()];
+    pub fn load(shape: EmbeddingShape, tensors: &TensorReader<'_>) -> Result<Self, TensorError> {
+        let size = [shape.dimensions, shape.positions()];
         Ok(Self {
             mean: tensors.f16("mean", &size)?,
             precision: tensors.f16("precision", &size)?,

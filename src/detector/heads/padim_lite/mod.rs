@@ -6,16 +6,17 @@ mod whitened;
 pub use whitened::MAP_SIGMA as DEFAULT_MAP_SIGMA;
 
 use super::gaussian::GaussianFitter;
-use super::{Head, Preset};
-use crate::detector::embedding::Embedding;
-use crate::detector::error::Result;
+use super::head::Head;
+use crate::detector::embedding::EmbeddingShape;
+use crate::detector::error::{FitError, TensorError};
 use crate::detector::head_tensors::TensorReader;
+use crate::detector::method::Preset;
 
-/// A fitter for embeddings like `shape`.
+/// A fitter for embeddings of this shape.
 ///
 /// # Errors
-/// [`Error::Fit`](crate::detector::error::Error::Fit) where their covariances would not fit into memory.
-pub fn fitter(preset: Preset, shape: &Embedding) -> Result<GaussianFitter> {
+/// Their covariances would not fit into memory.
+pub fn fitter(preset: Preset, shape: EmbeddingShape) -> Result<GaussianFitter, FitError> {
     let fit = match preset {
         Preset::Paper => diagonal::fit,
         Preset::Default => whitened::fit,
@@ -25,9 +26,9 @@ pub fn fitter(preset: Preset, shape: &Embedding) -> Result<GaussianFitter> {
 
 pub fn load(
     preset: Preset,
-    shape: &Embedding,
+    shape: EmbeddingShape,
     tensors: &TensorReader<'_>,
-) -> std::result::Result<Box<dyn Head>, String> {
+) -> Result<Box<dyn Head>, TensorError> {
     match preset {
         Preset::Paper => Ok(Box::new(diagonal::Diagonal::load(shape, tensors)?)),
         Preset::Default => Ok(Box::new(whitened::Whitened::load(shape, tensors)?)),

@@ -1,11 +1,12 @@
 //! Preset `default`: the length of the patch's whitened residual, sqrt(|z|² / d). A good patch scores about 1.
 
-use crate::detector::embedding::Embedding;
-use crate::detector::error::Result;
+use crate::detector::embedding::{Embedding, EmbeddingShape};
+use crate::detector::error::{FitError, TensorError};
 use crate::detector::head_tensors::{HeadTensor, TensorReader};
-use crate::detector::heads::Head;
 use crate::detector::heads::gaussian::GaussianStatistics;
+use crate::detector::heads::head::Head;
 use crate::detector::heads::whitening::{self, Shape, Whitening};
+use crate::detector::progress::Cancel;
 use crate::detector::search::distance::LANES;
 
 /// What fits into 131,072 bytes for 224 dimensions at 14 x 14 positions.
@@ -18,15 +19,15 @@ const SHRINKAGE: f64 = 0.3;
 /// Gaussian smoothing of the map, in pixels of half the input's side.
 pub const MAP_SIGMA: f32 = 3.0;
 
-pub fn fit(statistics: &GaussianStatistics) -> Result<Vec<HeadTensor>> {
-    whitening::fit(statistics, SHAPE, SHRINKAGE)
+pub fn fit(statistics: &GaussianStatistics, cancel: &Cancel) -> Result<Vec<HeadTensor>, FitError> {
+    whitening::fit(statistics, SHAPE, SHRINKAGE, cancel)
 }
 
 /// The fitted head.
 pub struct Whitened(Whitening);
 
 impl Whitened {
-    pub fn load(shape: &Embedding, tensors: &TensorReader<'_>) -> Result<Self, String> {
+    pub fn load(shape: EmbeddingShape, tensors: &TensorReader<'_>) -> Result<Self, TensorError> {
         Whitening::load(SHAPE, shape, tensors).map(Self)
     }
 }

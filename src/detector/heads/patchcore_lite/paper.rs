@@ -5,15 +5,17 @@
 //! With k = 1000 the two stages find the nearest decoded vector itself (docs/accuracy.md), so inspection takes the quicker way to the same
 //! distance, [`FastScan`]; [`TwoStage`] is the paper's way to the letter, for `vadlite sweep`.
 
-use crate::detector::embedding::Embedding;
-use crate::detector::error::{Error, Result};
+use crate::detector::embedding::{Embedding, EmbeddingShape};
+use crate::detector::error::{FitError, TensorError};
 use crate::detector::head_tensors::{HeadTensor, TensorReader};
-use crate::detector::heads::Head;
+use crate::detector::heads::head::Head;
 use crate::detector::heads::memory_bank::BankFitter;
+use crate::detector::progress::Cancel;
 use crate::detector::samples::Samples;
 use crate::detector::search::fast_scan::FastScan;
 use crate::detector::search::product_quantizer::ProductQuantizer;
 use crate::detector::search::two_stage::TwoStageSearch;
+use crate::geometry::Size;
 
 /// Vectors in the bank (K).
 pub const BANK: usize = 10_000;
@@ -27,11 +29,16 @@ pub const CANDIDATES: usize = 1000;
 /// Tensors: `codebooks` (m x 256 x length, 16-bit floats) and `codes` (K x m).
 ///
 /// # Errors
-/// [`Error::Fit`] where the embedding cannot be cut into m subvectors.
-fn compress(bank: &[f32], samples: &Samples, without: Option<usize>) -> Result<Vec<HeadTensor>> {
+/// The embedding cannot be cut into m subvectors, or an end was asked for.
+fn compress(
+    bank: &[f32],
+    samples: &Samples,
+    without: Option<usize>,
+    cancel: &Cancel,
+) -> Result<Vec<HeadTensor>, FitError> {
     let training = training(bank, samples, without);
     let dimensions = samples.dimensions();
-    let (quantizer, codes) = quantize(&training, bank, dimensions, SUBSPACES, BITS)?;
+    let (quantizer, codes) = quantize(&training, bank, dimensions, SUBSPACES, BITS, cancel)?;
     Ok(vec![
         HeadTensor::f16(
             "codebooks",
@@ -59,20 +66,22 @@ pub fn training(bank: &[f32], samples: &Samples, without: Option<usize>) -> Vec<
 /// `subspaces`).
 ///
 /// # Errors
-/// [`Error::Fit`] where the vectors cannot be cut into so many subvectors.
+/// The vectors cannot be cut into so many subvectors, or an end was asked for.
 pub fn quantize(
     training: &[f32],
     bank: &[f32],
     dimensions: usize,
     subspaces: usize,
     bits: u32,
-) -> Result<(ProductQuantizer, Vec<u8>)> {
+    cancel: &Cancel,
+) -> Result<(ProductQuantizer, Vec<u8>), FitError> {
     if !dimensions.is_multiple_of(subspaces) {
-        return Err(Error::Fit(format!(
-            "{dimensions} feature channels cannot be cut into {subspaces} subspaces; choose other --taps or --dimensions"
-        )));
+        return Err(FitError::Subspaces {
+            dimensions,
+            subspaces,
+        });
     }
-    let quantizer = ProductQuantizer::fit(training, dimensions, subspaces, bits, 0);
+    let quantizer = ProductQuantizer::fit(training, dimensions, subspaces, bits, 0, cancel)?;
     let mut codes = vec![0; bank.len() / dimensions * subspaces];
     let rows = codes.chunks_exact_mut(subspaces);
     for (vector, codes) in bank.chunks_exact(dimensions).zip(rows) {
@@ -89,20 +98,21 @@ pub fn fitter() -> BankFitter {
 /// The fitted head.
 pub struct Paper {
     search: FastScan,
-    grid: (usize, usize),
+    grid: Size,
     query: Vec<f32>,
 }
 
 impl Paper {
-    pub fn load(shape: &Embedding, tensors: &TensorReader<'_>) -> Result<Self, String> {
-        let length = shape.dimensions() / SUBSPACES;
+    pub fn load(shape: EmbeddingShape, tensors: &TensorReader<'_>) -> Result<Self, TensorError> {
+        let length = shape.dimensions / SUBSPACES;
         let codes = tensors.u8("codes", &[tensors.rows("codes")?, SUBSPACES])?;
         let centroids = tensors.f16("codebooks", &[SUBSPACES, 1 << BITS, length])?;
         let quantizer = ProductQuantizer::from_centroids(centroids, SUBSPACES, length);
         Ok(Self {
-            search: FastScan::new(&quantizer, codes).ok_or("the tensor codes is empty")?,
-            grid: shape.grid(),
-            query: vec![0.0; shape.dimensions()],
+            search: FastScan::new(&quantizer, codes)
+                .ok_or_else(|| TensorError::Empty("head.codes".into()))?,
+            grid: shape.grid,
+            query: vec![0.0; shape.dimensions],
         })
     }
 }
@@ -110,7 +120,7 @@ impl Paper {
 impl Head for Paper {
     /// Four neighbours in turn: features of a tap of half the grid's resolution are the same for them.
     fn score(&mut self, embedding: &Embedding, scores: &mut [f32]) {
-        let (height, width) = self.grid;
+        let Size { height, width } = self.grid;
         for y in (0..height).step_by(2) {
             for x in (0..width).step_by(2) {
                 for (y, x) in [(y, x), (y, x + 1), (y + 1, x), (y + 1, x + 1)] {
@@ -141,12 +151,12 @@ pub struct TwoStage {
 }
 
 impl TwoStage {
-    /// A head for embeddings like `shape`.
-    pub fn new(search: TwoStageSearch, shape: &Embedding) -> Self {
+    /// A head for embeddings of this shape.
+    pub fn new(search: TwoStageSearch, shape: EmbeddingShape) -> Self {
         Self {
             search,
             positions: shape.positions(),
-            query: vec![0.0; shape.dimensions()],
+            query: vec![0.0; shape.dimensions],
         }
     }
 

@@ -4,12 +4,13 @@
 //! knows that, but has a single mode. So the position-wise whitening comes first, and the bank holds what good residuals look like
 //! after it: few vectors suffice, and these are searched exactly.
 
-use crate::detector::embedding::Embedding;
-use crate::detector::error::Result;
+use crate::detector::embedding::{Embedding, EmbeddingShape};
+use crate::detector::error::{FitError, Result, TensorError};
 use crate::detector::head_tensors::{HeadTensor, TensorReader};
 use crate::detector::heads::gaussian::GaussianStatistics;
+use crate::detector::heads::head::{Head, HeadFitter};
 use crate::detector::heads::whitening::{self, Shape, Whitening};
-use crate::detector::heads::{Head, HeadFitter, Progress};
+use crate::detector::progress::Progress;
 use crate::detector::samples::Samples;
 use crate::detector::search::coreset::greedy_k_center;
 use crate::detector::search::distance::{Bank, LANES};
@@ -41,11 +42,11 @@ pub struct Fitter {
 
 impl Fitter {
     /// # Errors
-    /// [`Error::Fit`](crate::detector::error::Error::Fit) as [`GaussianStatistics::new`].
-    pub fn new(shape: &Embedding) -> Result<Self> {
+    /// As [`GaussianStatistics::new`].
+    pub fn new(shape: EmbeddingShape) -> Result<Self, FitError> {
         Ok(Self {
             statistics: GaussianStatistics::new(shape)?,
-            embedding: shape.clone(),
+            embedding: Embedding::new(shape),
         })
     }
 }
@@ -59,13 +60,14 @@ impl HeadFitter for Fitter {
         &mut self,
         samples: &Samples,
         without: Option<usize>,
-        progress: Progress<'_>,
+        progress: &mut Progress<'_>,
     ) -> Result<Vec<HeadTensor>> {
         let statistics = self.statistics.without(samples, without)?;
-        let mut tensors = whitening::fit(statistics, SHAPE, shrinkage(statistics.count()))?;
+        let shrinkage = shrinkage(statistics.count());
+        let mut tensors = whitening::fit(statistics, SHAPE, shrinkage, progress.cancel())?;
         let reader = TensorReader::new(&tensors);
-        let mut whitening = Whitening::load(SHAPE, &self.embedding, &reader)
-            .map_err(crate::detector::error::Error::Fit)?;
+        let mut whitening =
+            Whitening::load(SHAPE, self.embedding.shape(), &reader).map_err(FitError::from)?;
         let images: Vec<usize> = (0..samples.images())
             .filter(|&image| Some(samples.folds()[image]) != without)
             .collect();
@@ -76,6 +78,7 @@ impl HeadFitter for Fitter {
             .peekable();
         let mut candidates = Vec::with_capacity(all.min(CANDIDATES) * reduced);
         for (number, &image) in images.iter().enumerate() {
+            progress.cancel().check()?;
             samples.restore(image, &mut self.embedding);
             for block in 0..positions.div_ceil(LANES) {
                 let first = number * positions + block * LANES;
@@ -87,8 +90,8 @@ impl HeadFitter for Fitter {
             }
         }
         let bank: Vec<f32> = greedy_k_center(&candidates, reduced, BANK, |done| {
-            progress("selecting patches", done, BANK);
-        })
+            progress.at("selecting patches", done, BANK)
+        })?
         .iter()
         .flat_map(|&index| candidates[index * reduced..][..reduced].iter().copied())
         .collect();
@@ -117,7 +120,7 @@ pub struct ResidualBank {
 }
 
 impl ResidualBank {
-    pub fn load(shape: &Embedding, tensors: &TensorReader<'_>) -> Result<Self, String> {
+    pub fn load(shape: EmbeddingShape, tensors: &TensorReader<'_>) -> Result<Self, TensorError> {
         let whitening = Whitening::load(SHAPE, shape, tensors)?;
         let size = [tensors.rows("bank")?, whitening.reduced()];
         let scale = tensors.f32("bank_scale", &[1])?[0];

@@ -4,6 +4,8 @@
 //! format: what stays is copied byte for byte, whatever operators, types or later additions to ONNX it uses.
 //! Field numbers: `onnx/onnx.proto` of the ONNX project.
 
+use crate::detector::error::BackboneError;
+use crate::geometry::Size;
 use prost::Message;
 use prost::bytes::Buf;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
@@ -85,28 +87,31 @@ struct Field<'a> {
     payload: &'a [u8],
 }
 
-fn fields(message: &[u8]) -> Result<Vec<Field<'_>>, String> {
+fn fields(message: &[u8]) -> Result<Vec<Field<'_>>, BackboneError> {
     let mut fields = Vec::new();
     let mut rest = message;
     while rest.has_remaining() {
         let start = rest;
-        let (number, wire) = decode_key(&mut rest).map_err(damaged)?;
+        let (number, wire) = decode_key(&mut rest).map_err(BackboneError::Damaged)?;
         let length = match wire {
             WireType::Varint => {
-                decode_varint(&mut rest).map_err(damaged)?;
+                decode_varint(&mut rest).map_err(BackboneError::Damaged)?;
                 0
             }
             WireType::SixtyFourBit => 8,
             WireType::ThirtyTwoBit => 4,
             WireType::LengthDelimited => {
-                usize::try_from(decode_varint(&mut rest).map_err(damaged)?).unwrap_or(usize::MAX)
+                usize::try_from(decode_varint(&mut rest).map_err(BackboneError::Damaged)?)
+                    .unwrap_or(usize::MAX)
             }
             WireType::StartGroup | WireType::EndGroup => {
-                return Err("not an ONNX file: it uses protobuf groups".into());
+                return Err(BackboneError::NotOnnx("it uses protobuf groups"));
             }
         };
         if length > rest.len() {
-            return Err("not an ONNX file, or cut short: a field is longer than the file".into());
+            return Err(BackboneError::NotOnnx(
+                "a field is longer than the file, which may be cut short",
+            ));
         }
         let payload = &rest[..length];
         rest = &rest[length..];
@@ -117,10 +122,6 @@ fn fields(message: &[u8]) -> Result<Vec<Field<'_>>, String> {
         });
     }
     Ok(fields)
-}
-
-fn damaged(error: prost::DecodeError) -> String {
-    format!("not an ONNX file, or damaged: {error}")
 }
 
 fn write_message(number: u32, payload: &[u8], out: &mut Vec<u8>) {
@@ -135,16 +136,12 @@ fn write_message(number: u32, payload: &[u8], out: &mut Vec<u8>) {
 /// # Errors
 /// Not an ONNX file; a tap that is no output of the graph (the text lists those that are); not exactly one image input; an input
 /// that the file fixes to another size.
-pub fn cut(
-    model: &[u8],
-    taps: &[String],
-    (height, width): (usize, usize),
-) -> Result<Vec<u8>, String> {
+pub fn cut(model: &[u8], taps: &[String], input_size: Size) -> Result<Vec<u8>, BackboneError> {
     let model_fields = fields(model)?;
     let graph = model_fields
         .iter()
         .find(|field| field.number == MODEL_GRAPH)
-        .ok_or("not an ONNX file: it has no graph")?;
+        .ok_or(BackboneError::NotOnnx("it has no graph"))?;
     let graph_fields = fields(graph.payload)?;
     let of = |number| {
         graph_fields
@@ -153,37 +150,46 @@ pub fn cut(
     };
 
     let outputs = of(GRAPH_OUTPUT)
-        .map(|field| ValueInfo::decode(field.payload).map_err(damaged))
+        .map(|field| ValueInfo::decode(field.payload).map_err(BackboneError::Damaged))
         .collect::<Result<Vec<_>, _>>()?;
     for tap in taps {
         if !outputs.iter().any(|output| output.name == *tap) {
-            let names: Vec<_> = outputs.iter().map(|output| output.name.as_str()).collect();
-            return Err(format!(
-                "it has no output named {tap}; its outputs are: {}",
-                names.join(", ")
-            ));
+            return Err(BackboneError::NoTap {
+                tap: tap.clone(),
+                outputs: outputs.iter().map(|output| output.name.clone()).collect(),
+            });
         }
     }
     let initializers: Vec<(String, &Field<'_>)> = of(GRAPH_INITIALIZER)
-        .map(|field| Ok((Tensor::decode(field.payload).map_err(damaged)?.name, field)))
-        .collect::<Result<_, String>>()?;
+        .map(|field| {
+            Ok((
+                Tensor::decode(field.payload)
+                    .map_err(BackboneError::Damaged)?
+                    .name,
+                field,
+            ))
+        })
+        .collect::<Result<_, BackboneError>>()?;
     let initializer_names: HashSet<&str> =
         initializers.iter().map(|(name, _)| name.as_str()).collect();
     let mut inputs = of(GRAPH_INPUT)
-        .map(|field| ValueInfo::decode(field.payload).map_err(damaged))
+        .map(|field| ValueInfo::decode(field.payload).map_err(BackboneError::Damaged))
         .collect::<Result<Vec<_>, _>>()?;
     inputs.retain(|input| !initializer_names.contains(input.name.as_str()));
     let [input] = inputs.as_slice() else {
-        return Err(format!(
-            "it has {} inputs, but a backbone has one, the image",
-            inputs.len()
-        ));
+        return Err(BackboneError::Inputs(inputs.len()));
     };
+    let Size { height, width } = input_size;
     let input = fix_input(input, [1, 3, height as i64, width as i64])?;
 
     let nodes: Vec<(Node, &Field<'_>)> = of(GRAPH_NODE)
-        .map(|field| Ok((Node::decode(field.payload).map_err(damaged)?, field)))
-        .collect::<Result<_, String>>()?;
+        .map(|field| {
+            Ok((
+                Node::decode(field.payload).map_err(BackboneError::Damaged)?,
+                field,
+            ))
+        })
+        .collect::<Result<_, BackboneError>>()?;
     let (needed_nodes, needed_values) = reachable(&nodes, taps);
 
     let mut new_graph = Vec::with_capacity(graph.payload.len());
@@ -274,14 +280,18 @@ fn reachable<'a>(
     (needed, values)
 }
 
-fn fix_input(input: &ValueInfo, wanted: [i64; 4]) -> Result<ValueInfo, String> {
+fn fix_input(input: &ValueInfo, wanted: [i64; 4]) -> Result<ValueInfo, BackboneError> {
+    let wrong = |wrong: String| BackboneError::Input {
+        input: input.name.clone(),
+        wrong,
+    };
     let tensor = input.r#type.as_ref().and_then(|kind| kind.tensor.as_ref());
-    let tensor = tensor.ok_or_else(|| format!("its input {} is no tensor", input.name))?;
+    let tensor = tensor.ok_or_else(|| wrong("is no tensor".into()))?;
     if tensor.element != ELEMENT_FLOAT {
-        return Err(format!(
-            "its input {} does not take 32-bit floats (ONNX element type {})",
-            input.name, tensor.element
-        ));
+        return Err(wrong(format!(
+            "does not take 32-bit floats (ONNX element type {})",
+            tensor.element
+        )));
     }
     if let Some(shape) = &tensor.shape {
         let fits = shape.dimension.len() == 4
@@ -305,11 +315,10 @@ fn fix_input(input: &ValueInfo, wanted: [i64; 4]) -> Result<ValueInfo, String> {
                     )
                 })
                 .collect();
-            return Err(format!(
-                "its input {} takes {}, not {wanted:?} (batch, channels, height, width)",
-                input.name,
+            return Err(wrong(format!(
+                "takes {}, not {wanted:?} (batch, channels, height, width)",
                 text.join("x")
-            ));
+            )));
         }
     }
     let dimension = wanted
@@ -334,6 +343,8 @@ fn fix_input(input: &ValueInfo, wanted: [i64; 4]) -> Result<ValueInfo, String> {
 mod tests {
     use super::*;
 
+    const SIZE: Size = Size::square(224);
+
     fn committed() -> Vec<u8> {
         std::fs::read(concat!(
             env!("CARGO_MANIFEST_DIR"),
@@ -350,7 +361,7 @@ mod tests {
     fn shorter_cuts_are_smaller_and_stable() {
         let model = committed();
         let sizes: Vec<_> = [&["features.10"], &["features.13"], &["features.14"]]
-            .map(|tap| cut(&model, &taps(tap), (224, 224)).unwrap().len())
+            .map(|tap| cut(&model, &taps(tap), SIZE).unwrap().len())
             .to_vec();
         // Parameters in 4-byte floats, from the architecture: to features.10 234,658, to features.13 534,466, to features.14 688,418.
         for (size, parameters) in sizes.iter().zip([234_658, 534_466, 688_418]) {
@@ -359,16 +370,18 @@ mod tests {
                 "{size} bytes for {parameters} parameters"
             );
         }
-        let once = cut(&model, &taps(&["features.7", "features.10"]), (224, 224)).unwrap();
+        let once = cut(&model, &taps(&["features.7", "features.10"]), SIZE).unwrap();
         assert_eq!(
-            cut(&once, &taps(&["features.7", "features.10"]), (224, 224)).unwrap(),
+            cut(&once, &taps(&["features.7", "features.10"]), SIZE).unwrap(),
             once
         );
     }
 
     #[test]
     fn missing_tap_lists_those_that_are_there() {
-        let error = cut(&committed(), &taps(&["features.7", "layer3"]), (224, 224)).unwrap_err();
+        let error = cut(&committed(), &taps(&["features.7", "layer3"]), SIZE)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("layer3")
                 && error.contains("features.4")
@@ -379,8 +392,10 @@ mod tests {
 
     #[test]
     fn fixed_input_of_another_size_is_refused() {
-        let fixed = cut(&committed(), &taps(&["features.4"]), (224, 224)).unwrap();
-        let error = cut(&fixed, &taps(&["features.4"]), (256, 256)).unwrap_err();
+        let fixed = cut(&committed(), &taps(&["features.4"]), SIZE).unwrap();
+        let error = cut(&fixed, &taps(&["features.4"]), Size::square(256))
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("1x3x224x224") && error.contains("256"),
             "{error}"
@@ -392,10 +407,10 @@ mod tests {
         let model = committed();
         for length in [0, 1, 7, 100, 5_000, model.len() / 2, model.len() - 1] {
             assert!(
-                cut(&model[..length], &taps(&["features.4"]), (224, 224)).is_err(),
+                cut(&model[..length], &taps(&["features.4"]), SIZE).is_err(),
                 "cut at {length}"
             );
         }
-        assert!(cut(b"just text, no model", &taps(&["features.4"]), (224, 224)).is_err());
+        assert!(cut(b"just text, no model", &taps(&["features.4"]), SIZE).is_err());
     }
 }

@@ -1,12 +1,12 @@
 //! Where ONNX Runtime is: finds the shared library, loads it once, and keeps the one environment of the process.
 
-use super::error::{Error, Result};
+use crate::detector::error::{Chain, LibraryError, RuntimeError};
 use ort::environment::Environment;
+use parking_lot::Mutex;
 use std::ffi::{CStr, OsStr};
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 /// The file name that `setup` and the wheels' own naming agree on; versions follow it as `.1.NN.P`.
 const LIBRARY: &str = "libonnxruntime.so";
@@ -58,18 +58,15 @@ pub fn own_dir() -> Option<PathBuf> {
 /// asked for by name and fails is an error.
 ///
 /// # Errors
-/// [`Error::Runtime`] with every place searched, or where another library than `library` already serves this process.
-pub fn environment(library: Option<&Path>) -> Result<Environment> {
-    let mut loaded = LOADED
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+/// [`RuntimeError`] with every place searched, or where another library than `library` already serves this process.
+pub fn environment(library: Option<&Path>) -> Result<Environment, RuntimeError> {
+    let mut loaded = LOADED.lock();
     if let Some(loaded) = loaded.as_ref() {
         return match library {
-            Some(path) if !same_file(path, &loaded.path) => Err(Error::Runtime(format!(
-                "ONNX Runtime {} was asked for, but this process already uses {}; one process can use one library only",
-                path.display(),
-                loaded.path.display()
-            ))),
+            Some(path) if !same_file(path, &loaded.path) => Err(RuntimeError::Another {
+                asked: path.to_path_buf(),
+                used: loaded.path.clone(),
+            }),
             _ => Ok(loaded.environment.clone()),
         };
     }
@@ -78,9 +75,9 @@ pub fn environment(library: Option<&Path>) -> Result<Environment> {
         .map(PathBuf::from);
     let new = if let Some(path) = library {
         open(path)
-            .map_err(|reason| asked_for("the property or option for ONNX Runtime", path, &reason))?
+            .map_err(|source| named("the property or option for ONNX Runtime", path, source))?
     } else if let Some(path) = &from_variable {
-        open(path).map_err(|reason| asked_for("ORT_DYLIB_PATH", path, &reason))?
+        open(path).map_err(|source| named("ORT_DYLIB_PATH", path, source))?
     } else {
         search()?
     };
@@ -91,11 +88,7 @@ pub fn environment(library: Option<&Path>) -> Result<Environment> {
 
 /// The library that serves this process, once [`environment`] has loaded one.
 pub fn library_path() -> Option<PathBuf> {
-    LOADED
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
-        .as_ref()
-        .map(|loaded| loaded.path.clone())
+    LOADED.lock().as_ref().map(|loaded| loaded.path.clone())
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
@@ -105,20 +98,24 @@ fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-fn asked_for(by: &str, path: &Path, reason: &str) -> Error {
-    Error::Runtime(format!(
-        "ONNX Runtime: {by} names {}, which cannot be used: {reason}",
-        path.display()
-    ))
+fn named(by: &'static str, path: &Path, source: LibraryError) -> RuntimeError {
+    RuntimeError::Named {
+        by,
+        path: path.to_path_buf(),
+        source,
+    }
 }
 
-fn open(path: &Path) -> Result<Loaded, String> {
-    let builder = ort::init_from(path).map_err(|error| error.to_string())?;
+fn open(path: &Path) -> Result<Loaded, LibraryError> {
+    let builder = ort::init_from(path).map_err(|error| {
+        LibraryError::Load(match &error {
+            // `ort` shows that it failed, and its cause why.
+            ort::LoadDynamicError::Dlopen { error, .. } => Chain(error).to_string(),
+            other => other.to_string(),
+        })
+    })?;
     // ONNX Runtime warns on stderr about hardware that it does not find; what matters comes back as an error.
-    let environment = builder
-        .with_name("vadlite")
-        .build()
-        .map_err(|error| error.to_string())?;
+    let environment = builder.with_name("vadlite").build()?;
     environment.set_log_level(ort::logging::LogLevel::Error);
     Ok(Loaded {
         environment,
@@ -126,7 +123,7 @@ fn open(path: &Path) -> Result<Loaded, String> {
     })
 }
 
-fn search() -> Result<Loaded> {
+fn search() -> Result<Loaded, RuntimeError> {
     let beside = own_dir().map(|folder| (folder, "beside the plugin or program"));
     let filled = (
         library_dir().to_path_buf(),
@@ -139,7 +136,7 @@ fn search() -> Result<Loaded> {
 fn search_in(
     folders: impl IntoIterator<Item = (PathBuf, &'static str)>,
     library: &str,
-) -> Result<Loaded> {
+) -> Result<Loaded, RuntimeError> {
     let mut searched = String::new();
     for (folder, what) in folders {
         let candidates = libraries_in(&folder);
@@ -165,10 +162,12 @@ fn search_in(
         match open(Path::new(&name)) {
             Ok(loaded) => return Ok(loaded),
             // A library that is there but of the wrong kind deserves its line; thirty "not found" do not.
-            Err(reason) if !reason.contains("cannot open shared object file") => {
-                let _ = write!(searched, "\n  {name}: {reason}");
+            Err(reason) => {
+                let reason = reason.to_string();
+                if !reason.contains("cannot open shared object file") {
+                    let _ = write!(searched, "\n  {name}: {reason}");
+                }
             }
-            Err(_) => {}
         }
     }
     let _ = write!(
@@ -177,11 +176,13 @@ fn search_in(
         MINOR_VERSIONS.end(),
         MINOR_VERSIONS.start()
     );
-    Err(Error::Runtime(format!(
-        "ONNX Runtime 1.{} or newer was not found. Searched:\n  the property onnxruntime or option --onnxruntime: not set\n  ORT_DYLIB_PATH: not set{searched}\n\
-         Remedy: run ./setup in the source tree, or `pip download --no-deps onnxruntime`, unpack the wheel, and set ORT_DYLIB_PATH to its onnxruntime/capi/{LIBRARY}.1.*",
-        MINOR_VERSIONS.start()
-    )))
+    Err(RuntimeError::NotFound {
+        oldest: *MINOR_VERSIONS.start(),
+        searched: format!(
+            "\n  the property onnxruntime or option --onnxruntime: not set\n  ORT_DYLIB_PATH: not set{searched}\n\
+             Remedy: run ./setup in the source tree, or `pip download --no-deps onnxruntime`, unpack the wheel, and set ORT_DYLIB_PATH to its onnxruntime/capi/{LIBRARY}.1.*"
+        ),
+    })
 }
 
 /// `libonnxruntime.so*` in a folder, the unversioned name first, then the newest.

@@ -1,22 +1,31 @@
 //! Where the backbone runs: ONNX Runtime's execution providers. What was asked for and is not there is an error, never a silent fallback.
 
-use super::error::{Error, Result};
 use super::runtime;
+use crate::detector::error::RuntimeError;
 use ort::ep::{self, ExecutionProvider};
 use ort::session::builder::SessionBuilder;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, clap::ValueEnum)]
+/// Where the backbone runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, glib::Enum)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[enum_type(name = "GstVadLiteDevice")]
 pub enum Device {
     /// ONNX Runtime's own kernels
     #[default]
+    #[enum_value(name = "CPU: ONNX Runtime's own kernels", nick = "cpu")]
     Cpu,
     /// NVIDIA's GPU by cuDNN
+    #[enum_value(name = "CUDA: NVIDIA's GPU by cuDNN", nick = "cuda")]
     Cuda,
     /// NVIDIA's GPU by TensorRT; the engine is built once and kept
+    #[enum_value(
+        name = "TensorRT: NVIDIA's GPU by an engine that is built once and kept",
+        nick = "tensorrt"
+    )]
     Tensorrt,
     /// XNNPACK's kernels for ARM and x86
+    #[enum_value(name = "XNNPACK: XNNPACK's kernels for the CPU", nick = "xnnpack")]
     Xnnpack,
 }
 
@@ -38,13 +47,13 @@ impl Device {
     /// Adds the device to a session of the graph with the hash `graph`.
     ///
     /// # Errors
-    /// [`Error::Runtime`] where the library lacks the device, or the device refuses (no GPU, no driver).
+    /// The library lacks the device, or the device refuses (no GPU, no driver).
     pub fn add_to(
         self,
         builder: SessionBuilder,
         graph: &str,
         threads: usize,
-    ) -> Result<SessionBuilder> {
+    ) -> Result<SessionBuilder, RuntimeError> {
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
@@ -61,38 +70,28 @@ impl Device {
             }
         };
         if !there.unwrap_or(false) {
-            let library = runtime::library_path().unwrap_or_default();
-            return Err(Error::Runtime(format!(
-                "the device {} was asked for, and {} is built without it; {}",
-                self.name(),
-                library.display(),
-                match self {
-                    Self::Cuda | Self::Tensorrt =>
-                        "take the library of the PyPI package onnxruntime-gpu (on a Jetson: NVIDIA's), or device=cpu",
-                    Self::Cpu | Self::Xnnpack =>
-                        "take a library that was built with --use_xnnpack, or device=cpu",
-                }
-            )));
+            return Err(RuntimeError::DeviceMissing {
+                device: self.name(),
+                library: runtime::library_path().unwrap_or_default(),
+            });
         }
         let providers: Vec<_> = providers
             .into_iter()
             .map(|provider| provider.error_on_failure())
             .collect();
-        let refused = |error: &dyn std::fmt::Display| {
-            Error::Runtime(format!(
-                "the device {} cannot be used: {error}",
-                self.name()
-            ))
+        let refuses = |source: ort::Error| RuntimeError::DeviceRefuses {
+            device: self.name(),
+            source,
         };
         let builder = builder
             .with_execution_providers(providers)
-            .map_err(|error| refused(&error))?;
+            .map_err(|error| refuses(error.into()))?;
         if self.is_processor() {
             return Ok(builder);
         }
         builder
             .with_disable_cpu_fallback()
-            .map_err(|error| refused(&error))
+            .map_err(|error| refuses(error.into()))
     }
 }
 
@@ -104,7 +103,8 @@ fn cuda() -> ep::ExecutionProviderDispatch {
 /// With the engine kept between runs, where there is a place for it.
 fn tensorrt(graph: &str) -> ep::ExecutionProviderDispatch {
     let mut provider = ep::TensorRT::default();
-    if let Some(folder) = cache_dir().filter(|folder| std::fs::create_dir_all(folder).is_ok()) {
+    let cache = dirs::cache_dir().map(|cache| cache.join("vadlite"));
+    if let Some(folder) = cache.filter(|folder| std::fs::create_dir_all(folder).is_ok()) {
         let folder = folder.to_string_lossy().into_owned();
         provider = provider
             .with_engine_cache(true)
@@ -114,13 +114,4 @@ fn tensorrt(graph: &str) -> ep::ExecutionProviderDispatch {
             .with_timing_cache_path(&folder);
     }
     provider.build()
-}
-
-/// The user's folder for what can be made again.
-fn cache_dir() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    variable("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".cache")))
-        .map(|cache| cache.join("vadlite"))
 }

@@ -2,9 +2,9 @@
 //! there are, so that weights and working memory are not held for streams that wait for a processor anyway.
 
 use super::device::Device;
-use crate::lock::lock;
 use ort::session::Session;
-use std::sync::{Arc, Condvar, Mutex, Weak};
+use parking_lot::{Condvar, Mutex};
+use std::sync::{Arc, Weak};
 
 /// What sessions have to have in common to be shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Sessions {
     /// What `make` says.
     pub fn shared<E>(key: Key, make: impl FnOnce() -> Result<Session, E>) -> Result<Arc<Self>, E> {
         // Held while a session is made: the next one who asks for the same shall find it.
-        let mut all = lock(&ALL);
+        let mut all = ALL.lock();
         all.retain(|sessions| sessions.strong_count() > 0);
         let found = all
             .iter()
@@ -62,10 +62,10 @@ impl Sessions {
                 made: Mutex::new(0),
             })
         });
-        let mut made = lock(&sessions.made);
+        let mut made = sessions.made.lock();
         if *made < sessions.key.limit() {
             let session = make()?;
-            lock(&sessions.idle).push(session);
+            sessions.idle.lock().push(session);
             sessions.returned.notify_one();
             *made += 1;
             if *made == 1 {
@@ -78,22 +78,19 @@ impl Sessions {
 
     /// Runs `work` with a session, once one is idle.
     pub fn with<T>(&self, work: impl FnOnce(&mut Session) -> T) -> T {
-        let mut idle = lock(&self.idle);
+        let mut idle = self.idle.lock();
         let session = loop {
             match idle.pop() {
                 Some(session) => break session,
                 None => {
-                    idle = self
-                        .returned
-                        .wait(idle)
-                        .unwrap_or_else(|poisoned| poisoned.into_inner());
+                    self.returned.wait(&mut idle);
                 }
             }
         };
         drop(idle);
         // Given back even where `work` panics: others wait for it.
         let mut session = scopeguard::guard(session, |session| {
-            lock(&self.idle).push(session);
+            self.idle.lock().push(session);
             self.returned.notify_one();
         });
         work(&mut session)

@@ -1,0 +1,192 @@
+//! Every structure that the elements post on the bus, each with its name and its fields: `docs/meta.md` in code.
+//!
+//! The message `vadlite` has the fields of the meta and is made where these are: [`FrameResult::message`](crate::video::meta::FrameResult::message).
+
+use gst::prelude::*;
+use std::path::Path;
+
+/// What is posted as an element message.
+pub trait BusMessage {
+    fn structure(&self) -> gst::Structure;
+
+    /// Posts it from `element`. No lock may be held: a handler may set a property or read the statistics.
+    fn post(&self, element: &impl IsA<gst::Element>) {
+        let _ = element.post_message(self.message(element));
+    }
+
+    /// The message, to be posted once no lock is held.
+    fn message(&self, element: &impl IsA<gst::Element>) -> gst::Message {
+        gst::message::Element::builder(self.structure())
+            .src(element.upcast_ref::<gst::Element>())
+            .build()
+    }
+}
+
+/// `vadlite-model`: another model has taken over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelTakenOver<'a> {
+    /// File name.
+    pub model: &'a str,
+    /// Raw score above which frames are flagged from here on.
+    pub threshold: f64,
+}
+
+impl BusMessage for ModelTakenOver<'_> {
+    fn structure(&self) -> gst::Structure {
+        gst::Structure::builder("vadlite-model")
+            .field("model", self.model)
+            .field("threshold", self.threshold)
+            .build()
+    }
+}
+
+/// `vadlite-drift`: scores have become other than those that the threshold was set on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DriftAlarm<'a> {
+    /// `up` or `down`.
+    pub direction: &'a str,
+    pub frame: u64,
+    pub score: f64,
+    pub model: &'a str,
+}
+
+impl BusMessage for DriftAlarm<'_> {
+    fn structure(&self) -> gst::Structure {
+        gst::Structure::builder("vadlite-drift")
+            .field("direction", self.direction)
+            .field("frame", self.frame)
+            .field("score", self.score)
+            .field("model", self.model)
+            .build()
+    }
+}
+
+/// `vadlite-learn`: how far learning is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LearnProgress<'a> {
+    /// `collecting`, `fitting` or `done`.
+    pub phase: &'a str,
+    /// Frames taken.
+    pub frames: u64,
+    /// Frames wanted.
+    pub learn_frames: u64,
+    pub duplicates: u64,
+    /// Frames that came while all tensors were on their way.
+    pub too_fast: u64,
+    pub outliers: u64,
+    /// What fitting is at.
+    pub stage: &'a str,
+    /// How much of the phase or stage is done, 0 to 1.
+    pub share: f64,
+    /// Nanoseconds, where that can be told.
+    pub time_left: Option<u64>,
+}
+
+impl BusMessage for LearnProgress<'_> {
+    fn structure(&self) -> gst::Structure {
+        gst::Structure::builder("vadlite-learn")
+            .field("phase", self.phase)
+            .field("frames", self.frames)
+            .field("learn-frames", self.learn_frames)
+            .field("duplicates", self.duplicates)
+            .field("too-fast", self.too_fast)
+            .field("outliers", self.outliers)
+            .field("stage", self.stage)
+            .field("share", self.share)
+            .field_if_some("time-left", self.time_left)
+            .build()
+    }
+}
+
+/// `vadlitetrigger`: a pulse has been fired.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PulseFired<'a> {
+    pub part: u64,
+    /// The frame with the highest score, and its score and threshold.
+    pub frame: u64,
+    pub score: f64,
+    pub threshold: f64,
+    /// `flagged` or `fail-safe`.
+    pub reason: &'a str,
+    /// Running times in nanoseconds: when the part is at the gate, and when the pulse went out.
+    pub due: u64,
+    pub fired: u64,
+    /// The part was at the gate before it was known to be bad.
+    pub late: bool,
+    /// Pulses that had to go for this one in full queues.
+    pub dropped: u64,
+}
+
+impl BusMessage for PulseFired<'_> {
+    fn structure(&self) -> gst::Structure {
+        gst::Structure::builder("vadlitetrigger")
+            .field("part", self.part)
+            .field("frame", self.frame)
+            .field("score", self.score)
+            .field("threshold", self.threshold)
+            .field("reason", self.reason)
+            .field("due", self.due)
+            .field("fired", self.fired)
+            .field("late", self.late)
+            .field("dropped", self.dropped)
+            .build()
+    }
+}
+
+/// `vadlitetrigger-output`: what happens at an output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutputChanged<'a> {
+    /// Its address, without secrets.
+    pub output: &'a str,
+    pub event: OutputEvent<'a>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum OutputEvent<'a> {
+    Connected,
+    Disconnected {
+        reason: &'a str,
+    },
+    /// The pulse of this part came too late to be of use.
+    Missed {
+        part: u64,
+    },
+}
+
+impl BusMessage for OutputChanged<'_> {
+    fn structure(&self) -> gst::Structure {
+        let structure =
+            gst::Structure::builder("vadlitetrigger-output").field("output", self.output);
+        match self.event {
+            OutputEvent::Connected => structure.field("event", "connected"),
+            OutputEvent::Disconnected { reason } => structure
+                .field("event", "disconnected")
+                .field("reason", reason),
+            OutputEvent::Missed { part } => structure.field("event", "missed").field("part", part),
+        }
+        .build()
+    }
+}
+
+/// `vadliterecord`: an incident is on the disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IncidentRecorded<'a> {
+    /// The video.
+    pub location: &'a Path,
+    /// Frames in it, and how many of them were flagged.
+    pub frames: u64,
+    pub flagged: u64,
+    /// The highest score.
+    pub score: f64,
+}
+
+impl BusMessage for IncidentRecorded<'_> {
+    fn structure(&self) -> gst::Structure {
+        gst::Structure::builder("vadliterecord")
+            .field("location", self.location.to_string_lossy().as_ref())
+            .field("frames", self.frames)
+            .field("flagged", self.flagged)
+            .field("score", self.score)
+            .build()
+    }
+}
