@@ -6,6 +6,7 @@
 
 mod address;
 mod broker;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod detector;
 pub mod elements;
