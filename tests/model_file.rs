@@ -3,9 +3,13 @@
 mod common;
 
 use common::{Part, Random, backbone, model, scratch, vadlite};
-use gstvadlite::detector::backbone::{Backbone, BackboneFile, Normalization};
+use gstvadlite::detector::RuntimeOptions;
+use gstvadlite::detector::backbone::{Backbone, BackboneFile};
+use gstvadlite::detector::error::Chain;
 use gstvadlite::detector::model_file::ModelFile;
+use gstvadlite::detector::taps::Normalization;
 use gstvadlite::detector::{Detector, Options};
+use gstvadlite::geometry::{Roi, Size};
 use gstvadlite::video::preprocess::Target;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -73,7 +77,7 @@ fn save(name: &str, bytes: &[u8]) -> PathBuf {
 }
 
 fn open(path: &Path) -> Result<Detector, String> {
-    Detector::open(path, Options::default()).map_err(|error| error.to_string())
+    Detector::open(path, Options::default()).map_err(|error| Chain(&error).to_string())
 }
 
 /// Opening the file fails and says all of this, besides its name.
@@ -155,9 +159,11 @@ fn flipped_bits_never_crash() {
     let bytes = original();
     let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let target = Target {
-        size: (224, 224),
-        mean: [0.5; 3],
-        std: [0.5; 3],
+        size: Size::square(224),
+        normalization: Normalization {
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        },
         roi: Roi::WHOLE,
     };
     let tensor = Part::good(1).picture(64, 48).tensor(target);
@@ -186,9 +192,8 @@ fn flipped_bits_never_crash() {
                 refused += 1;
             }
             Ok(mut detector) => {
-                let (height, width) = detector.input();
-                if height * width * 3 == tensor.len()
-                    && let Ok(score) = detector.inspect(&tensor)
+                if detector.input() == Size::square(224)
+                    && let Ok(score) = detector.inspect(tensor.view())
                 {
                     assert!(score.is_finite());
                     detector.regions(score / 2.0);
@@ -435,15 +440,10 @@ fn the_program_says_the_same() {
 }
 
 fn session(path: &Path) -> Result<Backbone, String> {
-    let file = BackboneFile::read(path).map_err(|error| error.to_string())?;
+    let file = BackboneFile::read(path).map_err(|error| Chain(&error).to_string())?;
     let taps = ["features.7".to_owned(), "features.10".to_owned()];
-    Backbone::new(
-        &file,
-        &taps,
-        (64, 64),
-        gstvadlite::detector::Options::default(),
-    )
-    .map_err(|error| error.to_string())
+    Backbone::new(&file, &taps, Size::square(64), RuntimeOptions::default())
+        .map_err(|error| Chain(&error).to_string())
 }
 
 #[test]
