@@ -100,15 +100,9 @@ fn taken_apart_and_put_together_it_still_opens() {
 
 #[test]
 fn files_that_are_no_models() {
-    refused(
-        &scratch().join("absent.vadlite"),
-        &["cannot be read", "vadlite fit"],
-    );
+    refused(&scratch().join("absent.vadlite"), &["cannot be read"]);
     refused(scratch(), &["cannot be read"]);
-    refused(
-        &save("empty.vadlite", b""),
-        &["is empty", "fit the model again"],
-    );
+    refused(&save("empty.vadlite", b""), &["is empty"]);
     refused(
         &save("text.vadlite", b"A model? No."),
         &["damaged or not a .vadlite file"],
@@ -142,9 +136,8 @@ fn cut_short_anywhere() {
     let anywhere = (0..300).map(|_| 1 + random.below(bytes.len() - 1));
     for length in near.into_iter().chain(anywhere) {
         let path = save("short.vadlite", &bytes[..length]);
-        let error = ModelFile::read(&path)
-            .expect_err("a part of a file is read")
-            .to_string();
+        let error = ModelFile::read(&path).expect_err("a part of a file is read");
+        let error = Chain(&error).to_string();
         assert!(
             error.contains("short.vadlite") && error.contains("damaged"),
             "{length} bytes: {error}"
@@ -221,7 +214,7 @@ fn metadata_of_another_version_or_kind() {
     with(
         "format_version",
         json!(2),
-        &["format version 2", "reads version 1", "fit the model again"],
+        &["format version 2", "reads version 1"],
     );
     with("format_version", json!("1"), &["damaged"]);
     with("method", json!("other"), &["unknown variant `other`"]);
@@ -306,7 +299,6 @@ fn backbone_that_is_not_the_models() {
         "not found",
         scratch().to_str().unwrap(),
         "/models",
-        "option backbone",
     ] {
         assert!(error.contains(words), "{error:?} lacks {words:?}");
     }
