@@ -200,14 +200,16 @@ fn a_plc_that_is_away_misses_pulses_that_are_counted_and_is_found_again() {
     assert_eq!(edges, [false, true, false]);
 }
 
-/// Makes what listens on the port `to` reachable on another one, over a network that takes its time for a connection.
-fn forward(port: &Port, to: &Port, delay: Duration) {
+/// Makes what listens on the port `to` reachable on another one, over a network that takes its time for a connection and ends it when
+/// nothing has been asked for so long.
+fn forward(port: &Port, to: &Port, delay: Duration, idle: Option<Duration>) {
     let listener = TcpListener::bind(("127.0.0.1", port.number())).unwrap();
     let to = to.number();
     std::thread::spawn(move || {
         for near in listener.incoming().flatten() {
             std::thread::sleep(delay);
             let far = TcpStream::connect(("127.0.0.1", to)).unwrap();
+            near.set_read_timeout(idle).unwrap();
             for (mut from, mut to) in [
                 (near.try_clone().unwrap(), far.try_clone().unwrap()),
                 (far, near),
@@ -219,6 +221,24 @@ fn forward(port: &Port, to: &Port, delay: Duration) {
             }
         }
     });
+}
+
+#[test]
+fn a_plc_that_closes_idle_connections_misses_nothing() {
+    let (plc, port) = (Plc::start(), Port::reserve());
+    let idle = Some(Duration::from_millis(1300));
+    forward(&port, plc.port(), Duration::ZERO, idle);
+    let mut line = Line::start(&format!(
+        "vadlitetrigger output=modbus-tcp://127.0.0.1:{port}/3 pulse=50000000 merge-window=10000000"
+    ));
+    for part in 1..=3 {
+        sleep(1600);
+        line.show(Shown::DEFECTIVE);
+        line.wait(|_| plc.edges().iter().filter(|edge| edge.on).count() == part);
+    }
+    assert_eq!((line.stat("missed"), line.stat("connected")), (0, 1));
+    let (_, warnings) = line.messages("");
+    assert!(warnings.is_empty(), "{warnings:?}");
 }
 
 /// A broker that greets whoever comes, and closes the connection on the first message; with the number of connections so far.
@@ -259,7 +279,7 @@ fn a_peer_that_accepts_and_then_refuses_is_not_connected() {
 fn a_broker_over_a_slow_network_is_reached() {
     let (broker, port) = (Broker::start(), Port::reserve());
     let messages = broker.listen("line/#");
-    forward(&port, broker.port(), Duration::from_millis(1500));
+    forward(&port, broker.port(), Duration::from_millis(1500), None);
     let _line = Line::start(&format!(
         "vadlitetrigger output=mqtt://127.0.0.1:{port}/line/1"
     ));
@@ -371,7 +391,7 @@ fn every_part_within_the_bound_is_delivered_when_the_broker_comes_late() {
     // It becomes reachable for the element only after the listener is there: what it publishes before is nobody's.
     let broker = Broker::start();
     let messages = broker.listen("line/#");
-    forward(&port, broker.port(), Duration::ZERO);
+    forward(&port, broker.port(), Duration::ZERO, None);
     let heard = parts(&messages, 30);
     let numbers: Vec<u64> = heard
         .iter()

@@ -99,6 +99,10 @@ impl Plc {
         format!("modbus-tcp://127.0.0.1:{}/{coil}", self.port)
     }
 
+    pub fn port(&self) -> &Port {
+        &self.port
+    }
+
     pub fn edges(&self) -> Vec<Edge> {
         self.edges.lock().unwrap().clone()
     }

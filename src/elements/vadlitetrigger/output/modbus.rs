@@ -7,6 +7,7 @@ use crate::net::address::{self, Address, Reason};
 use crate::net::backoff::Backoff;
 use crate::net::dialer::Dialer;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_modbus::client::{Context, Writer as _, tcp};
 use tokio_modbus::prelude::{ExceptionCode, Slave};
@@ -35,6 +36,8 @@ pub enum ModbusError {
     Answer(#[from] tokio_modbus::Error),
     #[error("the device refuses: {0}")]
     Refused(ExceptionCode),
+    #[error("the device has closed the connection")]
+    Closed,
 }
 
 impl Coil {
@@ -72,16 +75,38 @@ impl Coil {
         format!("modbus-tcp://{authority}/{}", self.number)
     }
 
-    async fn connect(&self, dialer: &mut Dialer) -> Result<Context, ModbusError> {
+    async fn connect(&self, dialer: &mut Dialer) -> Result<Connection, ModbusError> {
         let stream = timeout(ANSWER, dialer.connect()).await;
         let stream = stream.map_err(|_| ModbusError::NoConnection)??;
-        Ok(tcp::attach_slave(stream, Slave(self.unit)))
+        let stream = stream.into_std()?;
+        let watched = TcpStream::from_std(stream.try_clone()?)?;
+        let stream = TcpStream::from_std(stream)?;
+        Ok(Connection {
+            context: tcp::attach_slave(stream, Slave(self.unit)),
+            watched,
+            since: Instant::now(),
+        })
     }
 
-    async fn write(&self, context: &mut Context, on: bool) -> Result<(), ModbusError> {
-        let answer = timeout(ANSWER, context.write_single_coil(self.number, on)).await;
+    async fn write(&self, connection: &mut Connection, on: bool) -> Result<(), ModbusError> {
+        let write = connection.context.write_single_coil(self.number, on);
+        let answer = timeout(ANSWER, write).await;
         let answer = answer.map_err(|_| ModbusError::NoAnswer)??;
         answer.map_err(ModbusError::Refused)
+    }
+}
+
+struct Connection {
+    context: Context,
+    /// The same socket: many devices close what has been idle for seconds, which a write would notice too late for its pulse.
+    watched: TcpStream,
+    since: Instant,
+}
+
+impl Connection {
+    /// Waits until the device closes it, or says what nobody has asked for. Not while it owes an answer.
+    async fn closed(&self) {
+        let _ = self.watched.peek(&mut [0]).await;
     }
 }
 
@@ -91,10 +116,17 @@ pub async fn run(coil: &Coil, queue: &Queue, link: &mut Link) {
     let mut backoff = Backoff::default();
     loop {
         let reason = match coil.connect(&mut dialer).await {
-            Ok(mut context) => match serve(coil, &mut context, queue, link, &mut backoff).await {
-                Ok(()) => return,
-                Err(reason) => reason,
-            },
+            Ok(mut connection) => {
+                match serve(coil, &mut connection, queue, link, &mut backoff).await {
+                    Ok(()) => return,
+                    // It was idle: as good as connected, unless the device does nothing else.
+                    Err(ModbusError::Closed) if connection.since.elapsed() > ANSWER => {
+                        link.log(None, ModbusError::Closed);
+                        continue;
+                    }
+                    Err(reason) => reason,
+                }
+            }
             Err(reason) => reason,
         };
         link.failed(reason);
@@ -124,13 +156,13 @@ fn has_passed(pulse: &Pulse) -> bool {
 /// Writes pulses over one connection until it breaks or the queue is closed.
 async fn serve(
     coil: &Coil,
-    context: &mut Context,
+    connection: &mut Connection,
     queue: &Queue,
     link: &mut Link,
     backoff: &mut Backoff,
 ) -> Result<(), ModbusError> {
     // A coil left on by a connection that broke would reject everything.
-    coil.write(context, false).await?;
+    coil.write(connection, false).await?;
     link.answered();
     backoff.reset();
     let mut off_at: Option<Instant> = None;
@@ -142,7 +174,7 @@ async fn serve(
                 link.missed(pulse);
                 continue;
             }
-            coil.write(context, true).await?;
+            coil.write(connection, true).await?;
             link.log(Some(&pulse), "on");
             queue.remove(pulse.part.number);
             off_at = Some(Instant::now() + pulse.width);
@@ -150,7 +182,7 @@ async fn serve(
         }
         match off_at {
             Some(at) if Instant::now() >= at => {
-                coil.write(context, false).await?;
+                coil.write(connection, false).await?;
                 link.log(None, "off");
                 off_at = None;
             }
@@ -159,7 +191,10 @@ async fn serve(
                 let _ = tokio::time::timeout_at(at, queue.changed()).await;
             }
             None if queue.is_closed() => return Ok(()),
-            None => queue.changed().await,
+            None => tokio::select! {
+                () = queue.changed() => {}
+                () = connection.closed() => return Err(ModbusError::Closed),
+            },
         }
     }
 }
