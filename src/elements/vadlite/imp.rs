@@ -69,7 +69,7 @@ pub(super) struct State {
     pub work: Work,
     pub loader: Loader,
     /// Ends when it is dropped.
-    _export: Option<Export>,
+    _export: Export,
 }
 
 /// What is done with frames.
@@ -228,7 +228,7 @@ impl BaseTransformImpl for VadLite {
         }
         *self.stats.lock() = stats;
         let export = Export::start(&element, &settings)
-            .map_err(|reason| gst::error_msg!(gst::ResourceError::OpenWrite, ("{reason}")))?;
+            .map_err(|error| gst::error_msg!(gst::ResourceError::OpenWrite, ("{error}")))?;
         *self.wanted.lock() = Some(loader.wanted.clone());
         *self.state.lock() = Some(State {
             stream: Stream::default(),

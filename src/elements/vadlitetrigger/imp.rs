@@ -1,6 +1,6 @@
 //! The behaviour of the element: reads results off frames, and passes pulses to the outputs.
 
-use super::output::{Address, Event, Output, Report};
+use super::output::{Event, Output, OutputError, Report, Target};
 use super::parts::{Frame, MOST, Part, Reason, Taken};
 use super::pulse::Pulse;
 use super::schedule::Schedule;
@@ -134,16 +134,18 @@ impl BaseTransformImpl for VadLiteTrigger {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = self.settings.lock().clone();
-        let refused = |reason: String| {
+        let refused = |property: &str, reason: &dyn std::fmt::Display| {
             gst::error_msg!(
                 gst::ResourceError::OpenWrite,
-                ("the property output: {reason}")
+                ("the property {property}: {reason}")
             )
         };
         settings
             .check()
             .map_err(|reason| gst::error_msg!(gst::LibraryError::Settings, ("{reason}")))?;
-        let addresses = Address::parse_all(&settings.output).map_err(refused)?;
+        let targets =
+            Target::parse_all(&settings.output).map_err(|error| refused("output", &error))?;
+        gst::debug!(super::CAT, imp = self, "outputs: {targets:?}");
         *self.stats.lock() = Stats::default();
         let element = self.obj().downgrade();
         let report: Report = Arc::new(move |output, event| {
@@ -152,18 +154,18 @@ impl BaseTransformImpl for VadLiteTrigger {
             }
         });
         let credentials = settings.credentials.as_deref();
-        let outputs = addresses
+        let outputs = targets
             .iter()
-            .map(|address| {
+            .map(|target| {
                 let limit = settings.queue_size as usize;
-                Output::start(address, credentials, limit, report.clone())
+                Output::start(target, credentials, limit, report.clone())
             })
-            .collect::<Result<_, _>>()
-            .map_err(refused)?;
+            .collect::<Result<_, OutputError>>()
+            .map_err(|error| refused(error.property(), &error))?;
         let schedule = Arc::new(Schedule::default());
         let thread = schedule
             .start(&self.obj())
-            .map_err(|error| refused(format!("no thread can be started: {error}")))?;
+            .map_err(|error| refused("output", &format!("no thread can be started: {error}")))?;
         *self.running.lock() = Some(Running {
             schedule,
             thread: Some(thread),

@@ -1,16 +1,34 @@
 //! The element `vadlitetrigger`: fires the reject gate when a flagged part is there.
 
 use gst::prelude::*;
+use std::sync::LazyLock;
 
 mod imp;
+// A build without some of the outputs leaves what they alone use.
+#[cfg_attr(
+    not(all(feature = "mqtt", feature = "modbus", feature = "gpio")),
+    allow(dead_code, unused_variables)
+)]
 mod output;
 mod parts;
+#[cfg_attr(
+    not(all(feature = "mqtt", feature = "modbus", feature = "gpio")),
+    allow(dead_code)
+)]
 mod pulse;
 mod schedule;
 mod settings;
 mod stats;
 
 pub use settings::{Decision, FailSafe};
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "vadlitetrigger",
+        gst::DebugColorFlags::empty(),
+        Some("Reject gate trigger"),
+    )
+});
 
 glib::wrapper! {
     /// A `GstBaseTransform` that passes frames on untouched.
