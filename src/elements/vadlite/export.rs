@@ -9,8 +9,9 @@ use super::settings::Settings;
 use crate::net::address::AddressError;
 #[cfg(feature = "mqtt")]
 use crate::net::broker::BrokerError;
+use crate::thread::Owned;
+use gst::prelude::*;
 use std::path::PathBuf;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How often.
@@ -56,20 +57,32 @@ impl Export {
     }
 }
 
+/// Wait before a thread that has panicked begins anew.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
+
 /// A thread that ends when `stop` is dropped.
 struct Worker {
     stop: Option<Box<dyn Send>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Owned>,
 }
 
 impl Worker {
+    /// `work` is begun anew after a panic, which `element` warns of.
     fn start(
+        element: &VadLite,
         stop: impl Send + 'static,
-        work: impl FnOnce() + Send + 'static,
+        work: impl FnMut() + Send + 'static,
     ) -> std::io::Result<Self> {
-        let thread = std::thread::Builder::new()
-            .name("vadlite-stats".into())
-            .spawn(work)?;
+        let element = element.downgrade();
+        let thread = Owned::spawn_again("vadlite-stats", work, move |panic| {
+            let element = element.upgrade()?;
+            gst::element_warning!(
+                element,
+                gst::CoreError::Thread,
+                ("the thread that tells the statistics has failed and begins anew: {panic}")
+            );
+            Some(AFTER_PANIC)
+        })?;
         Ok(Self {
             stop: Some(Box::new(stop)),
             thread: Some(thread),
@@ -81,8 +94,8 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.stop.take();
         if let Some(thread) = self.thread.take() {
-            // It ends within the broker's grace; its panic is not ours.
-            let _ = thread.join();
+            // It ends within the broker's grace.
+            thread.join();
         }
     }
 }

@@ -31,6 +31,8 @@ pub enum Event {
     Disconnected(String),
     /// The pulse came too late to be of use: the part had passed the gate.
     Missed(Pulse),
+    /// The output's thread has panicked, with what it said, and begins anew.
+    Failed(String),
 }
 
 /// Is told what happens, from the output's thread.
@@ -84,6 +86,19 @@ impl Target {
             .collect::<Result<_, AddressError>>()
             // A password with a space in it makes several.
             .map_err(|error| error.hidden_if_secret(text))
+    }
+
+    /// For messages, without secrets.
+    #[cfg(any(feature = "mqtt", feature = "modbus", feature = "gpio"))]
+    fn name(&self) -> String {
+        match self {
+            #[cfg(feature = "mqtt")]
+            Self::Mqtt(broker) => broker.name(),
+            #[cfg(feature = "modbus")]
+            Self::Modbus(coil) => coil.name(),
+            #[cfg(feature = "gpio")]
+            Self::Gpio(line) => line.name(),
+        }
     }
 
     fn new(address: Address) -> Result<Self, Reason> {

@@ -23,23 +23,32 @@ pub fn start(
     credentials: Option<&str>,
 ) -> Result<Worker, ExportError> {
     let broker = Broker::parse(address)?;
-    let (client, events) = broker::client(broker.options(credentials)?);
-    let publisher = Publisher {
-        element: element.downgrade(),
-        broker,
-        client,
-        unacknowledged: 0,
-        warned: false,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let options = broker.options(credentials)?;
+    let mut runtime = Some(
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?,
+    );
     let (stop, stopped) = watch::channel(());
-    Ok(Worker::start(stop, move || {
-        runtime.block_on(publisher.run(events, stopped));
+    let weak = element.downgrade();
+    let work = move || {
+        let (client, events) = broker::client(options.clone());
+        let publisher = Publisher {
+            element: weak.clone(),
+            broker: broker.clone(),
+            client,
+            unacknowledged: 0,
+            warned: false,
+        };
+        if let Some(runtime) = &runtime {
+            runtime.block_on(publisher.run(events, stopped.clone()));
+        }
         // A look-up of a name may hold its thread for long yet.
-        runtime.shutdown_background();
-    })?)
+        if let Some(runtime) = runtime.take() {
+            runtime.shutdown_background();
+        }
+    };
+    Ok(Worker::start(element, stop, work)?)
 }
 
 struct Publisher {

@@ -2,10 +2,10 @@
 
 use super::{EVERY, ExportError, Worker};
 use crate::elements::vadlite::VadLite;
+use crate::fs::{self, Durability};
+use crate::thread;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
@@ -19,8 +19,9 @@ pub fn start(element: &VadLite, file: &Path) -> Result<Worker, ExportError> {
         source,
     })?;
     let (stop, stopped) = channel();
-    let (element, file) = (element.downgrade(), file.to_owned());
-    Ok(Worker::start(stop, move || run(&element, &file, &stopped))?)
+    let (weak, file) = (element.downgrade(), file.to_owned());
+    let work = move || run(&weak, &file, &stopped);
+    Ok(Worker::start(element, stop, work)?)
 }
 
 /// Keeps the file up to date until there is no more sender.
@@ -31,6 +32,7 @@ fn run(element: &glib::WeakRef<VadLite>, path: &Path, stopped: &Receiver<()>) {
         let Some(element) = element.upgrade() else {
             return;
         };
+        thread::panic_point("vadlite-stats");
         let result = write(path, &element);
         let before = std::mem::replace(&mut failing, result.is_err());
         if let Err(error) = result
@@ -53,15 +55,8 @@ fn run(element: &glib::WeakRef<VadLite>, path: &Path, stopped: &Receiver<()>) {
 /// # Errors
 /// The system's.
 fn write(path: &Path, element: &VadLite) -> std::io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".vadlite-")
-        .permissions(std::fs::Permissions::from_mode(0o644))
-        .tempfile_in(folder)?;
-    file.write_all(element.imp().prometheus().as_bytes())?;
-    file.persist(path)?;
-    Ok(())
+    let text = element.imp().prometheus();
+    fs::replace(path, Durability::Cached, |file| {
+        file.write_all(text.as_bytes())
+    })
 }

@@ -85,6 +85,8 @@ pub async fn run(line: &Line, request: &Request, queue: &Queue, link: &mut Link)
         }
         Err(error) => link.failed(error),
     };
+    // After a panic the line may be on.
+    set(Value::Inactive, None);
     let mut off_at: Option<Instant> = None;
     loop {
         if let Some(pulse) = queue.take() {

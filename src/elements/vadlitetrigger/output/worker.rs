@@ -2,15 +2,19 @@
 
 use super::link::Link;
 use super::queue::Queue;
-use super::{OutputError, Report, Target};
+use super::{Event, OutputError, Report, Target};
 use crate::elements::vadlitetrigger::pulse::Pulse;
+use crate::thread::{self, Owned};
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Wait before an output that has panicked begins anew.
+const AFTER_PANIC: Duration = Duration::from_millis(100);
 
 /// An output at work.
 pub struct Output {
     queue: Arc<Queue>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Owned>,
 }
 
 impl Output {
@@ -29,39 +33,60 @@ impl Output {
             .enable_all()
             .build()?;
         let its = queue.clone();
-        type Work = Box<dyn FnOnce(&tokio::runtime::Runtime) + Send>;
-        let work: Work = match target.clone() {
+        let name = target.name();
+        let link = {
+            let (name, report) = (name.clone(), report.clone());
+            move || Link::new(name.clone(), report.clone())
+        };
+        type Work = Box<dyn FnMut(&tokio::runtime::Runtime) + Send>;
+        let mut work: Work = match target.clone() {
             #[cfg(feature = "mqtt")]
             Target::Mqtt(broker) => {
                 let options = broker.options(credentials)?;
-                let mut link = Link::new(broker.name(), report);
                 Box::new(move |runtime| {
-                    runtime.block_on(super::mqtt::run(&broker, options, &its, &mut link));
+                    runtime.block_on(super::mqtt::run(
+                        &broker,
+                        options.clone(),
+                        &its,
+                        &mut link(),
+                    ));
                 })
             }
             #[cfg(feature = "modbus")]
-            Target::Modbus(coil) => {
-                let mut link = Link::new(coil.name(), report);
-                Box::new(move |runtime| {
-                    runtime.block_on(super::modbus::run(&coil, &its, &mut link));
-                })
-            }
+            Target::Modbus(coil) => Box::new(move |runtime| {
+                runtime.block_on(super::modbus::run(&coil, &its, &mut link()));
+            }),
             #[cfg(feature = "gpio")]
             Target::Gpio(line) => {
                 let request = line.request()?;
-                let mut link = Link::new(line.name(), report);
                 Box::new(move |runtime| {
-                    runtime.block_on(super::gpio::run(&line, &request, &its, &mut link));
+                    runtime.block_on(super::gpio::run(&line, &request, &its, &mut link()));
                 })
             }
         };
-        let thread = std::thread::Builder::new()
-            .name("vadlite-output".into())
-            .spawn(move || {
-                work(&runtime);
+        let mut runtime = Some(runtime);
+        let left = queue.clone();
+        let thread = Owned::spawn_again(
+            "vadlite-output",
+            move || {
+                thread::panic_point("vadlite-output");
+                if let Some(its) = &runtime {
+                    work(its);
+                }
                 // A look-up of a name may hold its thread for long yet.
-                runtime.shutdown_background();
-            })?;
+                if let Some(runtime) = runtime.take() {
+                    runtime.shutdown_background();
+                }
+            },
+            move |panic| {
+                report(&name, Event::Failed(panic));
+                // What it failed at is not tried again, or it would fail for ever.
+                if let Some(pulse) = left.take() {
+                    report(&name, Event::Missed(pulse));
+                }
+                (!left.is_closed()).then_some(AFTER_PANIC)
+            },
+        )?;
         Ok(Self {
             queue,
             thread: Some(thread),
@@ -78,8 +103,41 @@ impl Drop for Output {
     fn drop(&mut self) {
         self.queue.close();
         if let Some(thread) = self.thread.take() {
-            // It ends within the grace that outputs have; its panic is not ours.
-            let _ = thread.join();
+            // It ends within the grace that outputs have.
+            thread.join();
         }
+    }
+}
+
+#[cfg(all(test, feature = "modbus"))]
+mod tests {
+    use super::*;
+    use crate::thread::panics;
+    use std::sync::mpsc::channel;
+
+    /// A panic is reported, and the output works on: here, by finding that nobody listens.
+    #[test]
+    fn an_output_that_panics_begins_anew() {
+        // A port on which nobody listens any more.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let address = format!("modbus-tcp://127.0.0.1:{port}/1");
+        let [target] = &Target::parse_all(&address).unwrap()[..] else {
+            panic!("one address");
+        };
+        let (tell, told) = channel();
+        let report: Report = Arc::new(move |_, event| tell.send(event).unwrap());
+        panics::want("vadlite-output");
+        let output = Output::start(target, None, 10, report).unwrap();
+        let wait = Duration::from_secs(20);
+        let first = told.recv_timeout(wait).unwrap();
+        assert!(
+            matches!(&first, Event::Failed(text) if text.contains("vadlite-output")),
+            "{first:?}"
+        );
+        let next = told.recv_timeout(wait).unwrap();
+        assert!(matches!(next, Event::Disconnected(_)), "{next:?}");
+        drop(output);
     }
 }
