@@ -1,8 +1,11 @@
 //! The element `vadlitetrigger`: fires the reject gate when a flagged part is there.
 
 use gst::prelude::*;
+use std::sync::LazyLock;
 
+mod gate;
 mod imp;
+mod observation;
 mod output;
 mod parts;
 mod pulse;
@@ -10,7 +13,16 @@ mod schedule;
 mod settings;
 mod stats;
 
-pub use settings::{Decision, FailSafe};
+pub use parts::Decision;
+pub use settings::FailSafe;
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "vadlitetrigger",
+        gst::DebugColorFlags::empty(),
+        Some("Reject gate trigger"),
+    )
+});
 
 glib::wrapper! {
     /// A `GstBaseTransform` that passes frames on untouched.

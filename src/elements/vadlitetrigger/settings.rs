@@ -1,49 +1,32 @@
 //! The properties of `vadlitetrigger`.
 
-use super::parts;
+use super::parts::Decision;
 use crate::elements::{text, time};
 use gst::prelude::*;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-/// How the frames of a part make one decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
-#[enum_type(name = "GstVadLiteTriggerDecision")]
-pub enum Decision {
-    #[default]
-    #[enum_value(name = "Any: one flagged frame rejects the part", nick = "any")]
-    Any,
-    #[enum_value(
-        name = "Majority: more than half of the frames from the first flagged one on",
-        nick = "majority"
-    )]
-    Majority,
-    #[enum_value(
-        name = "Max: the frame with the highest score, against its threshold",
-        nick = "max"
-    )]
-    Max,
-}
-
-impl From<Decision> for parts::Decision {
-    fn from(decision: Decision) -> Self {
-        match decision {
-            Decision::Any => Self::Any,
-            Decision::Majority => Self::Majority,
-            Decision::Max => Self::Max,
-        }
-    }
-}
-
 /// What happens to parts that pass uninspected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstVadLiteTriggerFailSafe")]
 pub enum FailSafe {
+    /// They are reported, and pass
     #[default]
     #[enum_value(name = "Pass: they are reported, and pass", nick = "pass")]
     Pass,
+    /// They are reported, and rejected
     #[enum_value(name = "Reject: they are reported, and rejected", nick = "reject")]
     Reject,
+}
+
+impl FailSafe {
+    /// What it means for parts, in the words of warnings.
+    pub fn consequence(self) -> &'static str {
+        match self {
+            Self::Pass => "parts pass (fail-safe=pass)",
+            Self::Reject => "parts are rejected (fail-safe=reject)",
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -51,12 +34,12 @@ pub struct Settings {
     pub output: String,
     pub credentials: Option<String>,
     pub queue_size: u32,
-    pub live: Live,
+    pub live: LiveSettings,
 }
 
 /// What may change while playing. Times in nanoseconds.
-#[derive(Debug, Clone, Copy)]
-pub struct Live {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LiveSettings {
     pub delay: u64,
     pub distance: f64,
     pub belt_speed: f64,
@@ -73,7 +56,7 @@ impl Default for Settings {
             output: String::new(),
             credentials: None,
             queue_size: 100,
-            live: Live {
+            live: LiveSettings {
                 delay: 0,
                 distance: 0.0,
                 belt_speed: 0.0,
@@ -87,7 +70,7 @@ impl Default for Settings {
     }
 }
 
-impl Live {
+impl LiveSettings {
     /// From camera to gate.
     pub fn way_to_gate(&self) -> u64 {
         if self.distance > 0.0 && self.belt_speed > 0.0 {

@@ -1,5 +1,6 @@
 //! What the element counts, for the property `stats`.
 
+use super::parts::{Part, Reason};
 use hdrhistogram::Histogram;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -39,9 +40,16 @@ impl Default for Stats {
 }
 
 impl Stats {
-    /// Takes in by how much a pulse was fired after its time.
-    pub fn record_error(&mut self, error: Duration) {
-        self.error.saturating_record(error.as_nanos() as u64);
+    /// Takes in a pulse that was fired so long after its part was at the gate, and for which so many had to go in full queues.
+    pub fn count_pulse(&mut self, part: &Part, after: Duration, dropped: u64) {
+        self.pulses += 1;
+        self.dropped += dropped;
+        self.fail_safe += u64::from(part.reason == Reason::FailSafe);
+        if part.late {
+            self.late += 1;
+        } else {
+            self.error.saturating_record(after.as_nanos() as u64);
+        }
     }
 
     /// Takes in that an output is connected, or is not any more.
