@@ -294,3 +294,41 @@ fn fire(
     };
     fired.post(element);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::thread::panics;
+
+    #[test]
+    fn a_panic_of_the_thread_is_an_error_of_the_element_and_ends_the_stream() {
+        gst::init().unwrap();
+        crate::plugin_register_static().unwrap();
+        let element = gst::ElementFactory::make("vadlitetrigger").build().unwrap();
+        let bus = gst::Bus::new();
+        element.set_bus(Some(&bus));
+        panics::want("vadlitetrigger");
+        let mut harness = gst_check::Harness::with_element(&element, Some("sink"), Some("src"));
+        let message = bus
+            .timed_pop_filtered(gst::ClockTime::from_seconds(20), &[gst::MessageType::Error])
+            .expect("no error is posted");
+        let gst::MessageView::Error(error) = message.view() else {
+            unreachable!()
+        };
+        assert!(error.error().matches(gst::CoreError::Thread));
+        let text = error.error().message().to_owned();
+        assert!(text.contains("panic at vadlitetrigger"), "{text}");
+        assert!(text.contains("the gate is without decisions"), "{text}");
+        // Frames do not go on as if somebody decided on them, and the end waits for nobody.
+        harness.set_src_caps_str("video/x-raw,format=GRAY8,width=16,height=16,framerate=30/1");
+        let pushed = harness.push(gst::Buffer::with_size(256).unwrap());
+        assert_eq!(pushed, Err(gst::FlowError::Error));
+        assert!(harness.push_event(gst::event::Eos::new()));
+        element.set_state(gst::State::Null).unwrap();
+        // It is as new when it is started again.
+        let mut harness = gst_check::Harness::with_element(&element, Some("sink"), Some("src"));
+        harness.set_src_caps_str("video/x-raw,format=GRAY8,width=16,height=16,framerate=30/1");
+        harness.push(gst::Buffer::with_size(256).unwrap()).unwrap();
+        assert!(bus.pop_filtered(&[gst::MessageType::Error]).is_none());
+    }
+}
