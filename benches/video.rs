@@ -5,8 +5,11 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use gst_video::prelude::*;
 use gst_video::{VideoFormat, VideoFrameRef, VideoInfo};
+use gstvadlite::detector::taps::Normalization;
+use gstvadlite::geometry::{Roi, Size};
 use gstvadlite::video::overlay::{MapView, Overlay, Style};
 use gstvadlite::video::preprocess::{Layout, Plane, Preprocess, Target};
+use ndarray::Array2;
 
 const FORMATS: [VideoFormat; 6] = [
     VideoFormat::Nv12,
@@ -27,12 +30,11 @@ fn frame(format: VideoFormat) -> Option<(VideoInfo, gst::Buffer)> {
 
 fn preprocess(criterion: &mut Criterion) {
     let target = Target {
-        size: (224, 224),
-        mean: [0.5; 3],
-        std: [0.5; 3],
-        roi: [0.0, 0.0, 1.0, 1.0],
+        size: Size::square(224),
+        normalization: Normalization::IMAGENET,
+        roi: Roi::WHOLE,
     };
-    let mut tensor = vec![0.0; 3 * 224 * 224];
+    let mut tensor = target.tensor();
     let mut group = criterion.benchmark_group("Preprocess::run, 1920x1080 to 224x224");
     for (info, buffer) in FORMATS.into_iter().filter_map(frame) {
         let (Some(layout), Ok(frame)) = (
@@ -51,7 +53,7 @@ fn preprocess(criterion: &mut Criterion) {
             .collect();
         let mut preprocess = Preprocess::new(layout, target);
         group.bench_function(info.name(), |b| {
-            b.iter(|| preprocess.run(&planes, &mut tensor));
+            b.iter(|| preprocess.run(&planes, tensor.view_mut()));
         });
     }
     group.finish();
@@ -60,17 +62,13 @@ fn preprocess(criterion: &mut Criterion) {
 /// A defect that covers a tenth of the picture.
 fn overlay(criterion: &mut Criterion) {
     let size = 112;
-    let values: Vec<f32> = (0..size * size)
-        .map(|cell| {
-            let (x, y) = ((cell % size) as f32 - 50.0, (cell / size) as f32 - 60.0);
-            2.0 * (-(x * x + y * y) / 700.0).exp()
-        })
-        .collect();
+    let values = Array2::from_shape_fn((size, size), |(y, x)| {
+        let (x, y) = (x as f32 - 50.0, y as f32 - 60.0);
+        2.0 * (-(x * x + y * y) / 700.0).exp()
+    });
     let map = MapView {
-        values: &values,
-        height: size,
-        width: size,
-        roi: [0.0, 0.0, 1.0, 1.0],
+        values: values.view(),
+        roi: Roi::WHOLE,
     };
     let mut group = criterion.benchmark_group("Overlay::draw, 1920x1080");
     for (info, mut buffer) in FORMATS.into_iter().filter_map(frame) {

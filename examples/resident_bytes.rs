@@ -39,10 +39,10 @@ fn main() -> anyhow::Result<()> {
         let before = HELD.load(Ordering::Relaxed);
         let mut detector = Detector::open(path.as_ref(), Options::default())?;
         let open = HELD.load(Ordering::Relaxed) - before;
-        let (height, width) = detector.input();
-        let image = vec![0.0; 3 * height * width];
+        let size = detector.input();
+        let image = ndarray::Array3::zeros((3, size.height, size.width));
         let before_inspection = HELD.load(Ordering::Relaxed);
-        detector.inspect(&image)?;
+        detector.inspect(image.view())?;
         let after = open + HELD.load(Ordering::Relaxed) - before_inspection;
         println!(
             "{:32} {:17} {open:15} {after:21}",

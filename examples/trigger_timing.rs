@@ -7,7 +7,7 @@
 mod plc;
 
 use gst::prelude::*;
-use gstvadlite::video::meta::Outcome;
+use gstvadlite::video::meta::FrameResult;
 use std::time::{Duration, Instant};
 
 const DELAY: Duration = Duration::from_millis(100);
@@ -52,7 +52,7 @@ fn main() -> anyhow::Result<()> {
         let mut buffer = gst::Buffer::with_size(256)?;
         let inner = buffer.get_mut().expect("it has just been made");
         inner.set_pts(now);
-        let outcome = Outcome {
+        let result = FrameResult {
             score: 2.0,
             threshold: 1.0,
             flagged: true,
@@ -60,11 +60,12 @@ fn main() -> anyhow::Result<()> {
             skipped: false,
             drawn: false,
             frame: frame as u64,
-            model: "",
+            model: "".into(),
             latency: 0,
-            regions: &[],
+            regions: Vec::new().into(),
+            map: None,
         };
-        outcome.attach(inner, None)?;
+        result.write(inner)?;
         source.push_buffer(buffer)?;
         due.push(taken + DELAY);
         // Parts do not come in step with anything.

@@ -7,6 +7,7 @@ use common::{Part, model};
 use gst_video::prelude::*;
 use gst_video::{VideoFormat as F, VideoFrameRef};
 use gstvadlite::detector::{Detector, Options};
+use gstvadlite::geometry::Roi;
 use gstvadlite::video::overlay::{MapView, Overlay, Style};
 use gstvadlite::video::preprocess::{Layout, Plane, Preprocess, Target};
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
@@ -67,12 +68,11 @@ fn nothing_is_allocated_per_frame() {
     let threshold = metadata.threshold;
     let target = Target {
         size: detector.input(),
-        mean: metadata.normalization.mean,
-        std: metadata.normalization.std,
+        normalization: metadata.normalization,
         roi: metadata.roi,
     };
     let picture = Part::defective(1, 0.6, 0.4).picture(640, 480);
-    let mut tensor = vec![0.0; 3 * 224 * 224];
+    let mut tensor = target.tensor();
     for format in [F::Nv12, F::Yuy2, F::Gray16Le, F::Rgb, F::I420, F::Bgrx] {
         let info = info(format, &picture);
         let buffer = frame(&picture, &info);
@@ -84,11 +84,11 @@ fn nothing_is_allocated_per_frame() {
             })
             .collect();
         let mut preprocess = Preprocess::new(Layout::from_info(&info).unwrap(), target);
-        let counted = allocations(|| preprocess.run(&planes, &mut tensor).unwrap());
+        let counted = allocations(|| preprocess.run(&planes, tensor.view_mut()).unwrap());
         assert_eq!(counted, 0, "preprocessing {format:?}");
     }
 
-    let score = detector.inspect(&picture.tensor(target)).unwrap();
+    let score = detector.inspect(picture.tensor(target).view()).unwrap();
     assert!(score > threshold);
     let counted = allocations(|| assert_eq!(detector.rescore(), score));
     assert_eq!(counted, 0, "head and map");
@@ -99,11 +99,8 @@ fn nothing_is_allocated_per_frame() {
         assert_eq!(counted, 0, "regions");
     }
 
-    let (values, (height, width)) = detector.map();
     let map = MapView {
-        values,
-        width,
-        height,
+        values: detector.map(),
         roi: Roi::WHOLE,
     };
     for format in [F::Nv12, F::Yuy2, F::Gray16Le, F::Rgb] {

@@ -1,5 +1,7 @@
 //! Pictures: raw frames to tensors, heatmaps into frames, results onto buffers. Knows no head.
 
+#[cfg(feature = "analytics")]
+pub mod analytics;
 pub mod colormap;
 pub mod heatmap;
 pub mod meta;
