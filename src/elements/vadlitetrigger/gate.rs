@@ -70,19 +70,25 @@ impl Gate {
     }
 
     /// Takes in what a frame shows that arrives at `now`.
+    ///
+    /// # Errors
+    /// The thread has failed, which has been posted: frames that nobody decides on do not pass as if somebody did.
     pub fn frame(
         &self,
         observation: Observation,
         settings: &LiveSettings,
         now: Option<u64>,
-    ) -> Association {
+    ) -> Result<Association, gst::FlowError> {
         let mut state = self.state.lock();
+        if state.end == Some(End::Panicked) {
+            return Err(gst::FlowError::Error);
+        }
         let association = state.schedule.frame(observation, settings, now);
         // Anything else only puts off what the thread waits for.
         if matches!(association, Association::New(_)) {
             self.wake(&state);
         }
-        association
+        Ok(association)
     }
 
     /// Time goes on, or stands still.
@@ -115,11 +121,6 @@ impl Gate {
     /// Ends the thread, and whoever waits in [`Gate::drain`].
     pub fn stop(&self) {
         self.end(End::Stopped);
-    }
-
-    /// Whether the thread has ended by itself: nothing will be fired any more.
-    pub fn has_failed(&self) -> bool {
-        self.state.lock().end == Some(End::Panicked)
     }
 
     fn end(&self, end: End) {
@@ -208,24 +209,18 @@ fn carry_out(
         Action::Pass(part) => gst::debug!(
             CAT,
             obj = element,
-            "part {} at the gate at {} (due {}): passes, {} of {} frames flagged, score {} of threshold {} ({:?})",
-            part.number,
+            "passes at {}, decision={}: {part}",
             time::display(now),
-            time::display(part.due),
-            part.flagged,
-            part.frames,
-            part.score,
-            part.threshold,
-            settings.decision
+            nick(settings.decision)
         ),
         Action::Alarm { first, part } => {
             gst::debug!(
                 CAT,
                 obj = element,
-                "watchdog at {}: no inspected frame for {}, fail-safe={:?}, {part:?}",
+                "watchdog at {}: no inspected frame for {}, fail-safe={}: {part}",
                 time::display(now),
                 time::display(settings.watchdog),
-                settings.fail_safe
+                nick(settings.fail_safe)
             );
             if first {
                 gst::element_warning!(
@@ -241,6 +236,12 @@ fn carry_out(
         }
         Action::Wait(_) => {}
     }
+}
+
+/// The value of an enumeration by its name as a property.
+fn nick<E: ToValue + glib::types::StaticType>(value: E) -> String {
+    let value = value.to_value();
+    glib::EnumValue::from_value(&value).map_or_else(String::new, |(_, value)| value.nick().into())
 }
 
 /// Fires for a part that is at the gate.
@@ -264,22 +265,9 @@ fn fire(
     gst::debug!(
         CAT,
         obj = element,
-        "part {} at the gate: fired at {}, {after:?} after it was due at {} ({}); {}, {} of {} frames flagged, worst frame {:?}, score {} of threshold {} ({:?}); {dropped} dropped",
-        part.number,
+        "fired at {}, {after:?} after its time, decision={}: {part}; {dropped} dropped",
         time::display(now),
-        time::display(part.due),
-        if part.late {
-            "known too late"
-        } else {
-            "known in time"
-        },
-        pulse.reason(),
-        part.flagged,
-        part.frames,
-        part.worst_frame,
-        part.score,
-        part.threshold,
-        settings.decision
+        nick(settings.decision)
     );
     let fired = PulseFired {
         part: part.number,
@@ -324,8 +312,8 @@ mod tests {
         let pushed = harness.push(gst::Buffer::with_size(256).unwrap());
         assert_eq!(pushed, Err(gst::FlowError::Error));
         assert!(harness.push_event(gst::event::Eos::new()));
-        element.set_state(gst::State::Null).unwrap();
         // It is as new when it is started again.
+        drop(harness);
         let mut harness = gst_check::Harness::with_element(&element, Some("sink"), Some("src"));
         harness.set_src_caps_str("video/x-raw,format=GRAY8,width=16,height=16,framerate=30/1");
         harness.push(gst::Buffer::with_size(256).unwrap()).unwrap();

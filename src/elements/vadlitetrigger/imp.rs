@@ -5,10 +5,10 @@ use super::gate::Gate;
 use super::observation::{Inspection, Observation};
 use super::output::{Address, Event, Output, Report};
 use super::parts::{Association, MOST, Part};
-use super::settings::{self, LiveSettings, Settings};
+use super::properties::properties;
+use super::settings::{LiveSettings, Settings};
 use super::stats::Stats;
 use crate::elements::messages::{BusMessage, OutputChanged, OutputEvent};
-use crate::elements::time;
 use crate::thread::Owned;
 use crate::video::meta::FieldError;
 use gst::prelude::*;
@@ -60,7 +60,7 @@ impl ObjectImpl for VadLiteTrigger {
     }
 
     fn properties() -> &'static [glib::ParamSpec] {
-        settings::properties()
+        properties()
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
@@ -234,10 +234,6 @@ impl BaseTransformImpl for VadLiteTrigger {
         let Some(gate) = self.gate() else {
             return Ok(gst::FlowSuccess::Ok);
         };
-        // What happened has been posted. Frames that nobody decides on do not pass as if somebody did.
-        if gate.has_failed() {
-            return Err(gst::FlowError::Error);
-        }
         let element = self.obj();
         let segment = element.segment();
         let time = segment
@@ -256,8 +252,11 @@ impl BaseTransformImpl for VadLiteTrigger {
         let now = now.map(gst::ClockTime::nseconds);
         let settings = self.live_settings();
         let (observation, unreadable) = Observation::read(buffer, time);
-        let association = gate.frame(observation, &settings, now);
-        self.log(&observation, &association, now);
+        let association = gate.frame(observation, &settings, now)?;
+        match association {
+            Association::None => gst::log!(CAT, imp = self, "{observation}; {association}"),
+            _ => gst::debug!(CAT, imp = self, "{observation}; {association}"),
+        }
         if observation.inspection == Inspection::Failed {
             self.warn_of_uninspected(unreadable, &settings);
         }
@@ -279,54 +278,6 @@ impl VadLiteTrigger {
     /// The properties that may change while playing.
     pub fn live_settings(&self) -> LiveSettings {
         self.settings.lock().live
-    }
-
-    fn log(&self, observation: &Observation, association: &Association, now: Option<u64>) {
-        let Observation {
-            frame,
-            score,
-            threshold,
-            flagged,
-            inspection,
-            ..
-        } = *observation;
-        let taken = time::display(observation.time);
-        gst::log!(
-            CAT,
-            imp = self,
-            "frame {frame:?} taken at {taken}, here at {}: {inspection:?}, flagged {flagged}, score {score} of threshold {threshold}",
-            time::display(now.unwrap_or(u64::MAX))
-        );
-        match association {
-            Association::None => {}
-            Association::New(part) => gst::debug!(
-                CAT,
-                imp = self,
-                "part {} begins with frame {frame:?} taken at {taken} ({:?}), due at {}{}",
-                part.number,
-                part.reason,
-                time::display(part.due),
-                if part.late { ", which is over" } else { "" }
-            ),
-            Association::Known(part) => gst::debug!(
-                CAT,
-                imp = self,
-                "part {} has frame {frame:?} taken at {taken}: {} of {} frames flagged",
-                part.number,
-                part.flagged,
-                part.frames
-            ),
-            Association::Gone => gst::debug!(
-                CAT,
-                imp = self,
-                "frame {frame:?} taken at {taken} shows a part that is gone"
-            ),
-            Association::TooMany => gst::debug!(
-                CAT,
-                imp = self,
-                "the part of frame {frame:?} taken at {taken} passes: {MOST} are on their way"
-            ),
-        }
     }
 
     /// Warns of the first frame that was not inspected, and of the first result that is not understood.

@@ -36,6 +36,16 @@ pub enum Reason {
     FailSafe,
 }
 
+impl Reason {
+    /// The word of messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flagged => "flagged",
+            Self::FailSafe => "fail-safe",
+        }
+    }
+}
+
 /// A part on its way to the gate. Times are running times in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Part {

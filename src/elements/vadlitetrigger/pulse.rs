@@ -1,6 +1,6 @@
 //! What is fired at the gate, and the bounded way of it to an output.
 
-use super::parts::{Part, Reason};
+use super::parts::Part;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,10 +21,7 @@ pub struct Pulse {
 impl Pulse {
     /// The reason in the words of messages.
     pub fn reason(&self) -> &'static str {
-        match self.part.reason {
-            Reason::Flagged => "flagged",
-            Reason::FailSafe => "fail-safe",
-        }
+        self.part.reason.name()
     }
 }
 
