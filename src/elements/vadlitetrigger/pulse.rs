@@ -1,6 +1,6 @@
 //! What is fired at the gate.
 
-use super::parts::{Part, Reason};
+use super::parts::Part;
 use std::time::{Duration, Instant};
 
 /// One part rejected.
@@ -17,9 +17,6 @@ pub struct Pulse {
 impl Pulse {
     /// The reason in the words of messages.
     pub fn reason(&self) -> &'static str {
-        match self.part.reason {
-            Reason::Flagged => "flagged",
-            Reason::FailSafe => "fail-safe",
-        }
+        self.part.reason.name()
     }
 }
