@@ -1,6 +1,8 @@
 //! Pictures: raw frames to tensors, heatmaps into frames, results onto buffers. Knows no head.
 
 pub mod colormap;
+pub mod formats;
+pub mod frame;
 pub mod heatmap;
 pub mod meta;
 pub mod overlay;
