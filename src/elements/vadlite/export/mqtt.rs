@@ -2,7 +2,7 @@
 
 use super::{EVERY, ExportError, Worker};
 use crate::elements::vadlite::VadLite;
-use crate::elements::vadlite::imp::CAT;
+use crate::elements::vadlite::CAT;
 use crate::net::backoff::Backoff;
 use crate::net::broker::{self, Broker, GRACE};
 use gst::prelude::*;
