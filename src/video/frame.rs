@@ -59,6 +59,12 @@ impl FrameFormat {
         Some(Self { info, layout })
     }
 
+    /// Size in pixels.
+    #[cfg(feature = "analytics")]
+    pub fn size(&self) -> crate::geometry::Size {
+        crate::geometry::Size::new(self.info.height() as usize, self.info.width() as usize)
+    }
+
     /// What makes image tensors like `target` of such frames.
     pub fn preprocess(&self, target: Target) -> Preprocess {
         Preprocess::new(self.layout.clone(), target)

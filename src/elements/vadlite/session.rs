@@ -429,6 +429,14 @@ impl Frame<'_> {
         if let Err(error) = result.write(buffer) {
             gst::error!(CAT, obj = self.element, "{self}: no meta: {error}");
         }
+        #[cfg(feature = "analytics")]
+        if let Err(error) = crate::video::analytics::attach(result, self.format.size(), buffer) {
+            gst::error!(
+                CAT,
+                obj = self.element,
+                "{self}: no analytics meta: {error}"
+            );
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The statistics as MQTT messages: JSON on `TOPIC/stats`, and whether the element is there on `TOPIC/status`, both retained.
 
 use super::{EVERY, ExportError, Worker};
-use crate::elements::vadlite::VadLite;
 use crate::elements::vadlite::CAT;
+use crate::elements::vadlite::VadLite;
 use crate::net::backoff::Backoff;
 use crate::net::broker::{self, Broker, GRACE};
 use gst::prelude::*;
