@@ -101,6 +101,8 @@ lint() {
     run "licences and origins" cargo deny --locked check --hide-inclusion-graph licenses bans sources
     # All in the release profile, so that dependencies are compiled once.
     run "lints" cargo clippy --release --all-targets --locked -- -D warnings
+    run "features" sh tests/features.sh
+    run "circles of imports" python3 tests/circles.py
     run "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --locked
     run "aarch64" sh tests/aarch64.sh
 }
