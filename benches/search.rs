@@ -4,6 +4,7 @@
 //!     cargo bench --bench search
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use gstvadlite::detector::Cancel;
 use gstvadlite::detector::search::coreset::greedy_k_center;
 use gstvadlite::detector::search::distance::{Bank, LANES, squared_distance};
 use gstvadlite::detector::search::fast_scan::FastScan;
@@ -60,7 +61,10 @@ fn exact(criterion: &mut Criterion) {
 fn quantised(criterion: &mut Criterion) {
     let (count, dimensions, subspaces) = (10_000, 160, 8);
     let bank = vectors(count, dimensions, 0);
-    let quantizer = ProductQuantizer::fit(&bank, dimensions, subspaces, 8, 0);
+    let quantizer = ProductQuantizer::fit(&bank, dimensions, subspaces, 8, 0, &Cancel::default());
+    let Ok(quantizer) = quantizer else {
+        return;
+    };
     let mut codes = vec![0; count * subspaces];
     for (vector, codes) in bank
         .chunks_exact(dimensions)
@@ -100,10 +104,19 @@ fn fitting(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("fitting");
     group.sample_size(10);
     group.bench_function("greedy_k_center, 200 of 20000 x 160", |b| {
-        b.iter(|| greedy_k_center(black_box(&patches), dimensions, 200, |_| ()));
+        b.iter(|| greedy_k_center(black_box(&patches), dimensions, 200, |_| Ok::<_, ()>(())));
     });
     group.bench_function("ProductQuantizer::fit, 2000 x 160, m=8 b=8", |b| {
-        b.iter(|| ProductQuantizer::fit(&patches[..2000 * dimensions], dimensions, 8, 8, 0));
+        b.iter(|| {
+            ProductQuantizer::fit(
+                &patches[..2000 * dimensions],
+                dimensions,
+                8,
+                8,
+                0,
+                &Cancel::default(),
+            )
+        });
     });
     group.finish();
 }

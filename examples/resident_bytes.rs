@@ -3,8 +3,6 @@
 //!     cargo run --release --example resident_bytes -- part.vadlite...
 
 use gstvadlite::detector::{Detector, Options};
-use gstvadlite::geometry::Size;
-use ndarray::Array3;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, Ordering};
 
@@ -41,8 +39,8 @@ fn main() -> anyhow::Result<()> {
         let before = HELD.load(Ordering::Relaxed);
         let mut detector = Detector::open(path.as_ref(), Options::default())?;
         let open = HELD.load(Ordering::Relaxed) - before;
-        let Size { height, width } = detector.input();
-        let image = Array3::zeros((3, height, width));
+        let size = detector.input();
+        let image = ndarray::Array3::zeros((3, size.height, size.width));
         let before_inspection = HELD.load(Ordering::Relaxed);
         detector.inspect(image.view())?;
         let after = open + HELD.load(Ordering::Relaxed) - before_inspection;

@@ -5,6 +5,8 @@
 #[path = "../tests/common/plc.rs"]
 #[allow(dead_code)]
 mod plc;
+#[path = "../tests/common/port.rs"]
+mod port;
 
 use gst::prelude::*;
 use gstvadlite::video::meta::FrameResult;
@@ -62,7 +64,7 @@ fn main() -> anyhow::Result<()> {
             frame: frame as u64,
             model: "".into(),
             latency: 0,
-            regions: (&[]).into(),
+            regions: Vec::new().into(),
             map: None,
         };
         result.write(inner)?;

@@ -4,6 +4,8 @@ mod common;
 
 use common::Random;
 use gst_video::{VideoFormat as F, VideoInfo};
+use gstvadlite::detector::taps::Normalization;
+use gstvadlite::geometry::{Roi, Size};
 use gstvadlite::video::preprocess::{Layout, Plane, Preprocess, Target};
 use proptest::prelude::*;
 
@@ -104,7 +106,7 @@ fn triangle(inputs: usize, from: f64, to: f64, outputs: usize, output: usize) ->
 
 /// RGB in 0..255 at an output pixel.
 fn reference(raw: &Raw, info: &VideoInfo, target: &Target, row: usize, column: usize) -> [f64; 3] {
-    let [x, y, width, height] = target.roi.map(f64::from);
+    let [x, y, width, height] = <[f32; 4]>::from(target.roi).map(f64::from);
     let site = info.chroma_site();
     let values: Vec<f64> = places(raw.format)
         .into_iter()
@@ -129,14 +131,14 @@ fn reference(raw: &Raw, info: &VideoInfo, target: &Target, row: usize, column: u
                 raw.width.div_ceil(across),
                 x * w + across_shift,
                 (x + width) * w + across_shift,
-                target.size.1,
+                target.size.width,
                 column,
             );
             let rows = triangle(
                 raw.height.div_ceil(down),
                 y * h + down_shift,
                 (y + height) * h + down_shift,
-                target.size.0,
+                target.size.height,
                 row,
             );
             let mut sum = 0.0;
@@ -184,10 +186,10 @@ fn format() -> impl Strategy<Value = F> {
     prop::sample::select(common::element::FORMATS.to_vec())
 }
 
-fn roi() -> impl Strategy<Value = [f32; 4]> {
+fn roi() -> impl Strategy<Value = Roi> {
     let part = prop_oneof![Just((0.0f32, 1.0f32)), (0.0f32..0.9, 0.1f32..1.0)];
     let part = part.prop_map(|(from, length)| (from, length.min(1.0 - from)));
-    (part.clone(), part).prop_map(|((x, width), (y, height))| [x, y, width, height])
+    (part.clone(), part).prop_map(|((x, width), (y, height))| Roi::new(x, y, width, height))
 }
 
 fn side() -> impl Strategy<Value = usize> {
@@ -212,17 +214,18 @@ proptest! {
             info = info.colorimetry(&colorimetry).chroma_site(site.parse().unwrap());
         }
         let info = info.build().unwrap();
-        let target = Target { size: (out_height, out_width), mean: [0.5, 0.4, 0.3], std: [0.5, 0.25, 0.2], roi };
+        let target = Target { size: Size::new(out_height, out_width), normalization: Normalization { mean: [0.5, 0.4, 0.3], std: [0.5, 0.25, 0.2] }, roi };
         let planes: Vec<Plane> = raw.planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
-        let mut tensor = vec![f32::NAN; 3 * out_width * out_height];
+        let mut tensor = target.tensor();
+        tensor.fill(f32::NAN);
         let mut preprocess = Preprocess::new(Layout::from_info(&info).unwrap(), target);
-        preprocess.run(&planes, &mut tensor).unwrap();
+        preprocess.run(&planes, tensor.view_mut()).unwrap();
         for row in 0..out_height {
             for column in 0..out_width {
                 let expected = reference(&raw, &info, &target, row, column);
                 for channel in 0..3 {
-                    let value = f64::from(tensor[(channel * out_height + row) * out_width + column]);
-                    let value = (value * f64::from(target.std[channel]) + f64::from(target.mean[channel])) * 255.0;
+                    let value = f64::from(tensor[[channel, row, column]]);
+                    let value = (value * f64::from(target.normalization.std[channel]) + f64::from(target.normalization.mean[channel])) * 255.0;
                     prop_assert!(
                         (value - expected[channel]).abs() < 0.01,
                         "{:?} {}x{} to {}x{}, roi {:?}, channel {} at {},{}: {} instead of {}",
@@ -233,7 +236,7 @@ proptest! {
         }
         // It remembers nothing of the last picture.
         let before = tensor.clone();
-        preprocess.run(&planes, &mut tensor).unwrap();
+        preprocess.run(&planes, tensor.view_mut()).unwrap();
         prop_assert_eq!(before, tensor);
     }
 
@@ -243,18 +246,18 @@ proptest! {
         common::element::init();
         let raw = Raw::new(format, width, height, 3);
         let info = VideoInfo::builder(format, width as u32, height as u32).build().unwrap();
-        let target = Target { size: (7, 5), mean: [0.0; 3], std: [1.0; 3], roi: Roi::WHOLE };
+        let target = Target { size: Size::new(7, 5), normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] }, roi: Roi::WHOLE };
         let mut preprocess = Preprocess::new(Layout::from_info(&info).unwrap(), target);
-        let mut tensor = vec![0.0; 3 * 7 * 5];
+        let mut tensor = target.tensor();
         let mut planes: Vec<Plane> = raw.planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
-        prop_assert!(preprocess.run(&planes, &mut tensor).is_ok());
+        prop_assert!(preprocess.run(&planes, tensor.view_mut()).is_ok());
         let index = which.index(planes.len());
         let short = planes[index].data.len().saturating_sub(cut);
         planes[index].data = &planes[index].data[..short];
-        let reason = preprocess.run(&planes, &mut tensor).unwrap_err();
+        let reason = preprocess.run(&planes, tensor.view_mut()).unwrap_err().to_string();
         prop_assert!(reason.contains(&format!("plane {index}")), "{}", reason);
         planes.truncate(index);
-        let reason = preprocess.run(&planes, &mut tensor).unwrap_err();
+        let reason = preprocess.run(&planes, tensor.view_mut()).unwrap_err().to_string();
         prop_assert!(reason.contains("is missing"), "{}", reason);
     }
 }
@@ -264,19 +267,18 @@ fn files_and_frames_have_one_layout() {
     common::element::init();
     let picture = common::Part::defective(1, 0.5, 0.5).picture(61, 47);
     let target = Target {
-        size: (32, 32),
-        mean: [0.5; 3],
-        std: [0.5; 3],
-        roi: [0.1, 0.2, 0.7, 0.6],
+        size: Size::square(32),
+        normalization: Normalization::IMAGENET,
+        roi: Roi::new(0.1, 0.2, 0.7, 0.6),
     };
     let info = VideoInfo::builder(F::Rgb, 61, 47).build().unwrap();
-    let mut tensor = vec![0.0; 3 * 32 * 32];
+    let mut tensor = target.tensor();
     let plane = Plane {
         data: &picture.rgb,
         stride: 3 * 61,
     };
     Preprocess::new(Layout::from_info(&info).unwrap(), target)
-        .run(&[plane], &mut tensor)
+        .run(&[plane], tensor.view_mut())
         .unwrap();
     assert_eq!(picture.tensor(target), tensor);
 }

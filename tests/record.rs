@@ -7,6 +7,7 @@ use common::recordings::{json, play, videos};
 use common::scratch;
 use gst::prelude::*;
 use gstvadlite::detector::Region;
+use gstvadlite::geometry::Roi;
 use gstvadlite::video::meta::{FrameResult, ResultMap};
 use gstvadlite::video::overlay::MapView;
 use std::collections::BTreeSet;
@@ -45,7 +46,7 @@ fn record(
         let buffer = info.buffer_mut().unwrap().make_mut();
         let frame = frames.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         // Higher scores the later; hot in the upper left quarter.
-        let (score, map) = (2.0 + frame as f64 / 100.0, [3.0, 0.1, 0.1, 0.1]);
+        let (score, map) = (2.0 + frame as f64 / 100.0, [[3.0, 0.1], [0.1, 0.1]]);
         let region = Region {
             x: 0.0,
             y: 0.0,

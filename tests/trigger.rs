@@ -1,45 +1,66 @@
 //! `vadlitetrigger`: one pulse for a part, at its time, at a real PLC's protocol and a real broker, and what happens when these are away.
+//!
+//! What is decided and when is tested on made-up clocks in `src/elements/vadlitetrigger/schedule/tests.rs`, and here on a pipeline whose
+//! clock the test sets (`Line::on_test_clock`). In real time run only the tests with `Line::start`: one pulse on the system's clock, and
+//! the outputs whose peer dies, comes late or comes back; they wait for what is to happen, however long that takes.
 
 mod common;
 
-use common::broker::{Broker, free_port};
+use common::broker::Broker;
 use common::element::{init, start_error};
 use common::line::{Line, Shown};
-use common::plc::Plc;
+use common::plc::{COILS, Plc};
+use common::port::Port;
 use gst::prelude::*;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const MS: u64 = 1_000_000;
 
-fn sleep(ms: u64) {
-    std::thread::sleep(Duration::from_millis(ms));
-}
+/// From one part to the next, in the tests that count parts and not time.
+const NEXT: Duration = Duration::from_millis(20);
 
 #[test]
 fn a_part_gets_one_pulse_when_it_is_at_the_gate() {
     let plc = Plc::start();
-    let mut line = Line::start(&format!(
-        "vadlitetrigger output={} delay=300000000 pulse=40000000 merge-window=150000000",
+    let mut line = Line::on_test_clock(&format!(
+        "vadlitetrigger output={} delay=300000000 pulse=200000000 merge-window=150000000",
         plc.address(7)
     ));
     line.wait(|line| line.stat("connected") == 1);
     // Three frames of one part, then two good parts, then another bad one.
-    let first = line.show(Shown::DEFECTIVE);
+    line.run_to(100 * MS);
     line.show(Shown::DEFECTIVE);
-    sleep(30);
     line.show(Shown::DEFECTIVE);
-    sleep(200);
+    line.run_to(130 * MS);
+    line.show(Shown::DEFECTIVE);
+    line.run_to(330 * MS);
     line.show(Shown::GOOD);
-    let second = line.show(Shown::DEFECTIVE);
+    line.run_to(340 * MS);
+    line.show(Shown::DEFECTIVE);
+    // It does nothing before.
+    line.wait(|line| line.awaited() == Some(400 * MS));
+    assert_eq!(line.stat("pulses"), 0);
+    line.run_to(400 * MS);
+    line.wait(|line| line.awaited() == Some(640 * MS));
+    assert_eq!(line.stat("pulses"), 1);
+    line.wait(|_| plc.edges().len() == 3);
+    line.run_to(640 * MS);
     line.wait(|line| line.stat("pulses") == 2);
     line.wait(|_| plc.edges().len() == 5);
     let (messages, warnings) = line.messages("vadlitetrigger");
     assert!(warnings.is_empty(), "{warnings:?}");
-    let due: Vec<u64> = messages.iter().map(|m| m.get("due").unwrap()).collect();
-    assert_eq!(due, [first + 300 * MS, second + 300 * MS]);
+    let field =
+        |name: &str| -> Vec<u64> { messages.iter().map(|m| m.get(name).unwrap()).collect() };
+    assert_eq!(field("due"), [400 * MS, 640 * MS]);
+    assert_eq!(field("fired"), [400 * MS, 640 * MS]);
+    assert_eq!(field("part"), [0, 1]);
+    assert_eq!(field("frame"), [0, 4]);
     let late: Vec<bool> = messages.iter().map(|m| m.get("late").unwrap()).collect();
     assert_eq!(late, [false, false]);
     // Off when it connects; then on and off for each part, of that coil alone.
@@ -55,115 +76,249 @@ fn a_part_gets_one_pulse_when_it_is_at_the_gate() {
 }
 
 #[test]
-fn distance_and_speed_make_the_delay_and_change_while_playing() {
-    let mut line = Line::start(
+fn a_pulse_comes_on_the_systems_clock_and_not_before_its_time() {
+    let mut line = Line::start("vadlitetrigger delay=50000000");
+    let due = line.show(Shown::DEFECTIVE) + 50 * MS;
+    line.wait(|line| line.stat("pulses") == 1);
+    assert!(line.now() >= due);
+    let (messages, _) = line.messages("vadlitetrigger");
+    assert_eq!(messages[0].get::<u64>("due").unwrap(), due);
+    assert!(messages[0].get::<u64>("fired").unwrap() >= due);
+    let error: u64 = line.stat("error-max");
+    assert!(error < 20_000 * MS, "{error} ns");
+}
+
+#[test]
+fn settings_change_while_it_waits() {
+    let mut line = Line::on_test_clock(
         "vadlitetrigger delay=9000000000 distance=0.5 belt-speed=2.0 merge-window=10000000",
     );
-    let first = line.show(Shown::DEFECTIVE);
-    line.wait(|line| line.stat("pulses") == 1);
+    line.show(Shown::DEFECTIVE);
+    line.wait(|line| line.awaited() == Some(250 * MS));
     line.element.set_property("belt-speed", 5.0);
-    let second = line.show(Shown::DEFECTIVE);
+    line.run_to(20 * MS);
+    line.show(Shown::DEFECTIVE);
+    line.wait(|line| line.awaited() == Some(120 * MS));
+    // Sooner than the part.
+    line.element.set_property("watchdog", 50 * MS);
+    line.wait(|line| line.awaited() == Some(70 * MS));
+    line.element.set_property("watchdog", 0_u64);
+    line.wait(|line| line.awaited() == Some(120 * MS));
+    line.run_to(120 * MS);
+    line.wait(|line| line.awaited() == Some(250 * MS));
+    line.run_to(250 * MS);
     line.wait(|line| line.stat("pulses") == 2);
-    let (messages, _) = line.messages("vadlitetrigger");
-    let due: Vec<u64> = messages.iter().map(|m| m.get("due").unwrap()).collect();
-    assert_eq!(due, [first + 250 * MS, second + 100 * MS]);
+    let (messages, warnings) = line.messages("vadlitetrigger");
+    let parts: Vec<u64> = messages.iter().map(|m| m.get("part").unwrap()).collect();
+    assert_eq!(parts, [1, 0]);
+    assert!(warnings.is_empty(), "{warnings:?}");
 }
 
 #[test]
 fn late_decisions_are_fired_and_counted_exactly() {
-    let mut line = Line::start("vadlitetrigger delay=50000000 merge-window=5000000");
-    sleep(400);
-    let now = line.now();
+    let mut line = Line::on_test_clock("vadlitetrigger delay=50000000 merge-window=5000000");
+    line.run_to(400 * MS);
     // Taken long ago, inspected too slowly: seven of ten are known too late.
-    for part in 0..10 {
-        let age = if part < 7 { 300 - 10 * part } else { 0 };
-        line.show_at(
-            now - age * MS + if age == 0 { 20 * part * MS } else { 0 },
-            Shown::DEFECTIVE,
-        );
+    for part in 0..7 {
+        line.show_at((100 + 10 * part) * MS, Shown::DEFECTIVE);
     }
+    for part in 0..3 {
+        line.show_at((400 + 10 * part) * MS, Shown::DEFECTIVE);
+    }
+    line.run_to(1000 * MS);
     line.wait(|line| line.stat("pulses") == 10);
     assert_eq!(line.stat("late"), 7);
     let (messages, _) = line.messages("vadlitetrigger");
-    assert_eq!(messages.len(), 10);
-    let late = messages.iter().filter(|m| m.get::<bool>("late").unwrap());
-    assert_eq!(late.count(), 7);
-}
-
-#[test]
-fn a_majority_decides_when_the_part_is_at_the_gate() {
-    let mut line =
-        Line::start("vadlitetrigger decision=majority delay=100000000 merge-window=80000000");
-    line.show(Shown::DEFECTIVE);
-    line.show(Shown::GOOD);
-    line.show(Shown::GOOD);
-    sleep(120);
-    line.show(Shown::DEFECTIVE);
-    line.show(Shown::DEFECTIVE);
-    line.show(Shown::GOOD);
-    sleep(200);
-    let (messages, _) = line.messages("vadlitetrigger");
-    assert_eq!(messages.len(), 1);
-    assert_eq!(messages[0].get::<u64>("frame").unwrap(), 3);
+    let late: Vec<bool> = messages.iter().map(|m| m.get("late").unwrap()).collect();
+    assert_eq!(late, [[true; 7].as_slice(), &[false; 3]].concat());
+    // How late they came is not how exactly the others were fired.
+    assert!(line.stat("error-max") >= 530 * MS && line.stat("error-max") < 600 * MS);
 }
 
 #[test]
 fn what_passes_uninspected_is_rejected_where_asked_for() {
-    let mut line =
-        Line::start("vadlitetrigger fail-safe=reject watchdog=500000000 merge-window=50000000");
+    let mut line = Line::on_test_clock(
+        "vadlitetrigger fail-safe=reject watchdog=500000000 merge-window=50000000",
+    );
     // Left out on purpose: no reason to reject.
     line.show(Shown::GOOD);
     line.show(Shown::SKIPPED);
-    sleep(60);
-    assert_eq!(line.stat("pulses"), 0);
+    line.run_to(60 * MS);
     line.show(Shown::FAILED);
     line.wait(|line| line.stat("pulses") == 1);
+    line.run_to(200 * MS);
+    // Without a result, and never seen by vadlite.
+    line.show_results(200 * MS, &[]);
+    line.wait(|line| line.stat("pulses") == 2);
     let (messages, warnings) = line.messages("vadlitetrigger");
-    assert_eq!(messages[0].get::<&str>("reason").unwrap(), "fail-safe");
-    assert!(
-        warnings
-            .iter()
-            .any(|text| text.contains("fail-safe=reject")),
-        "{warnings:?}"
-    );
+    let reasons: Vec<&str> = messages.iter().map(|m| m.get("reason").unwrap()).collect();
+    assert_eq!(reasons, ["fail-safe", "fail-safe"]);
+    assert_eq!(messages[0].get::<u64>("frame").unwrap(), 2);
+    assert!(!messages[1].has_field("frame"));
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("fail-safe=reject"), "{warnings:?}");
     // Silence: again and again until frames are inspected again.
     line.show(Shown::GOOD);
-    line.wait(|line| line.stat("fail-safe") >= 3);
-    let (_, warnings) = line.messages("");
-    let silent = warnings
-        .iter()
-        .filter(|text| text.contains("no inspected frame"));
-    assert_eq!(silent.count(), 1, "{warnings:?}");
+    // So long after the first frame.
+    line.run_to(500 * MS);
+    for alarm in 0..3 {
+        let time = (700 + 500 * alarm) * MS;
+        line.wait(|line| line.awaited() == Some(time));
+        line.run_to(time);
+        line.wait(|line| line.stat("fail-safe") == 3 + alarm);
+    }
+    line.wait(|line| line.awaited() == Some(2200 * MS));
+    let (messages, warnings) = line.messages("vadlitetrigger");
+    assert!(messages.iter().all(|message| !message.has_field("frame")));
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("no inspected frame for 500 ms"),
+        "{warnings:?}"
+    );
+    line.run_to(2000 * MS);
+    line.show(Shown::GOOD);
+    line.run_to(2200 * MS);
+    line.wait(|line| line.awaited() == Some(2500 * MS));
+    assert_eq!(line.stat("fail-safe"), 5);
+    line.run_to(2500 * MS);
+    line.wait(|line| line.awaited() == Some(3000 * MS));
+    assert_eq!(line.messages("").1.len(), 1);
+}
 
-    let mut line = Line::start("vadlitetrigger fail-safe=pass watchdog=100000000");
+#[test]
+fn what_passes_uninspected_passes_where_asked_for() {
+    let mut line = Line::on_test_clock("vadlitetrigger fail-safe=pass watchdog=100000000");
     line.show(Shown::FAILED);
-    sleep(300);
+    line.show(Shown::FAILED);
+    line.wait(|line| line.awaited() == Some(100 * MS));
+    line.run_to(100 * MS);
+    line.wait(|line| line.awaited() == Some(200 * MS));
     assert_eq!(line.stat("pulses"), 0);
     let (_, warnings) = line.messages("");
     assert_eq!(warnings.len(), 2, "{warnings:?}");
+    for warning in warnings {
+        assert!(warning.contains("fail-safe=pass"), "{warning}");
+    }
+}
+
+#[test]
+fn every_result_on_a_frame_counts() {
+    let mut line = Line::on_test_clock("vadlitetrigger fail-safe=reject merge-window=50000000");
+    line.show_results(0, &[Shown::GOOD, Shown::SKIPPED]);
+    line.run_to(100 * MS);
+    line.show_results(100 * MS, &[Shown::GOOD, Shown::DEFECTIVE]);
+    line.wait(|line| line.stat("pulses") == 1);
+    line.run_to(200 * MS);
+    line.show_results(200 * MS, &[Shown::GOOD, Shown::FAILED]);
+    line.wait(|line| line.stat("pulses") == 2);
+    // Results that are not understood are not none, and one warning is enough for all of them.
+    for time in [300, 400] {
+        line.run_to(time * MS);
+        let mut buffer = gst::Buffer::with_size(256).unwrap();
+        let inner = buffer.get_mut().unwrap();
+        inner.set_pts(gst::ClockTime::from_mseconds(time));
+        gst::meta::CustomMeta::add(inner, "GstVadLiteMeta").unwrap();
+        line.pass(buffer);
+    }
+    line.wait(|line| line.stat("pulses") == 4);
+    let (messages, warnings) = line.messages("vadlitetrigger");
+    let reasons: Vec<&str> = messages.iter().map(|m| m.get("reason").unwrap()).collect();
+    assert_eq!(reasons, ["flagged", "fail-safe", "fail-safe", "fail-safe"]);
+    assert_eq!(messages[0].get::<f64>("score").unwrap(), 2.0);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("not inspected"), "{warnings:?}");
+    assert!(warnings[1].contains("cannot be read"), "{warnings:?}");
+    assert!(warnings[1].contains("score"), "{warnings:?}");
 }
 
 #[test]
 fn parts_on_their_way_are_fired_before_the_end() {
-    let mut line = Line::start("vadlitetrigger delay=300000000");
+    let mut line = Line::on_test_clock("vadlitetrigger delay=300000000 merge-window=1000000");
+    line.show(Shown::DEFECTIVE);
+    line.run_to(100 * MS);
     line.show(Shown::DEFECTIVE);
     line.end();
+    for due in [300 * MS, 400 * MS] {
+        line.wait(|line| line.awaited() == Some(due));
+        line.run_to(due);
+    }
     let bus = line.pipeline.bus().unwrap();
-    let end = bus.timed_pop_filtered(gst::ClockTime::from_seconds(5), &[gst::MessageType::Eos]);
-    assert!(end.is_some());
-    assert_eq!(line.stat("pulses"), 1);
+    let kinds = [gst::MessageType::Element, gst::MessageType::Eos];
+    let limit = gst::ClockTime::from_seconds(20);
+    let heard: Vec<_> = (0..3)
+        .map(|_| bus.timed_pop_filtered(limit, &kinds).unwrap().type_())
+        .collect();
+    use gst::MessageType::{Element, Eos};
+    assert_eq!(heard, [Element, Element, Eos]);
+    assert_eq!(line.stat("pulses"), 2);
 }
 
 #[test]
 fn stopping_does_not_wait_for_a_gate_far_away() {
-    let mut line = Line::start("vadlitetrigger delay=60000000000");
+    let mut line = Line::on_test_clock("vadlitetrigger delay=60000000000");
     line.show(Shown::DEFECTIVE);
     line.end();
-    sleep(100);
-    let start = Instant::now();
+    line.wait(|line| line.awaited() == Some(60_000 * MS));
+    // Else it would wait for ever: the clock stands still.
     line.pipeline.set_state(gst::State::Null).unwrap();
-    assert!(start.elapsed() < Duration::from_secs(5));
     assert_eq!(line.stat("pulses"), 0);
+}
+
+#[test]
+fn parts_wait_in_a_pause_and_a_flush_forgets_them() {
+    let mut line = Line::on_test_clock("vadlitetrigger delay=100000000 merge-window=1000000");
+    line.show(Shown::DEFECTIVE);
+    line.wait(|line| line.awaited() == Some(100 * MS));
+    line.run_to(50 * MS);
+    line.pipeline.set_state(gst::State::Paused).unwrap();
+    line.wait(|line| line.awaited().is_none());
+    // Running time stands still while the clock goes on.
+    line.run_to(500 * MS);
+    line.pipeline.set_state(gst::State::Playing).unwrap();
+    line.wait(|line| line.awaited() == Some(100 * MS));
+    assert_eq!((line.stat("pulses"), line.now()), (0, 50 * MS));
+    line.run_to(100 * MS);
+    line.wait(|line| line.stat("pulses") == 1);
+    line.show(Shown::DEFECTIVE);
+    line.wait(|line| line.awaited() == Some(200 * MS));
+    let sink = line.element.static_pad("sink").unwrap();
+    assert!(sink.send_event(gst::event::FlushStart::new()));
+    assert!(sink.send_event(gst::event::FlushStop::new(false)));
+    line.wait(|line| line.awaited().is_none());
+    line.run_to(1000 * MS);
+    assert_eq!(line.stat("pulses"), 1);
+}
+
+/// Whoever hears of something may ask the element about it and set it, in the thread in which it is said.
+#[test]
+fn nothing_is_said_with_a_lock_held() {
+    let mut line = Line::on_test_clock(
+        "vadlitetrigger delay=10000000 fail-safe=reject watchdog=500000000 merge-window=1000000",
+    );
+    let (tell, told) = std::sync::mpsc::channel();
+    let element = line.element.clone();
+    line.pipeline
+        .bus()
+        .unwrap()
+        .set_sync_handler(move |_, message| {
+            let kind = message.type_();
+            if matches!(kind, gst::MessageType::Element | gst::MessageType::Warning) {
+                element.property::<gst::Structure>("stats");
+                element.set_property("pulse", 60 * MS);
+                let _ = tell.send(kind);
+            }
+            gst::BusSyncReply::Drop
+        });
+    // A frame that failed, its pulse, and the watchdog.
+    line.show(Shown::FAILED);
+    line.run_to(10 * MS);
+    let hear = || told.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!(hear(), gst::MessageType::Warning);
+    assert_eq!(hear(), gst::MessageType::Element);
+    line.wait(|line| line.awaited() == Some(500 * MS));
+    line.run_to(500 * MS);
+    assert_eq!(hear(), gst::MessageType::Warning);
+    line.wait(|line| line.awaited() == Some(510 * MS));
 }
 
 #[test]
@@ -176,8 +331,7 @@ fn a_plc_that_is_away_misses_pulses_that_are_counted_and_is_found_again() {
     line.wait(|line| line.stat("connected") == 1);
     let port = plc.stop();
     for _ in 0..3 {
-        line.show(Shown::DEFECTIVE);
-        sleep(150);
+        line.show_after(NEXT, Shown::DEFECTIVE);
     }
     line.wait(|line| line.stat("missed") == 3);
     let (_, warnings) = line.messages("");
@@ -196,13 +350,16 @@ fn a_plc_that_is_away_misses_pulses_that_are_counted_and_is_found_again() {
     assert_eq!(edges, [false, true, false]);
 }
 
-/// Makes what listens on the port `to` reachable on another one.
-fn forward(port: u16, to: u16) {
-    use std::net::{Shutdown, TcpListener, TcpStream};
-    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+/// Makes what listens on the port `to` reachable on another one, over a network that takes its time for a connection and ends it when
+/// nothing has been asked for so long.
+fn forward(port: &Port, to: &Port, delay: Duration, idle: Option<Duration>) {
+    let listener = TcpListener::bind(("127.0.0.1", port.number())).unwrap();
+    let to = to.number();
     std::thread::spawn(move || {
         for near in listener.incoming().flatten() {
+            std::thread::sleep(delay);
             let far = TcpStream::connect(("127.0.0.1", to)).unwrap();
+            near.set_read_timeout(idle).unwrap();
             for (mut from, mut to) in [
                 (near.try_clone().unwrap(), far.try_clone().unwrap()),
                 (far, near),
@@ -214,6 +371,70 @@ fn forward(port: u16, to: u16) {
             }
         }
     });
+}
+
+#[test]
+fn a_plc_that_closes_idle_connections_misses_nothing() {
+    let (plc, port) = (Plc::start(), Port::reserve());
+    let idle = Some(Duration::from_millis(1300));
+    forward(&port, plc.port(), Duration::ZERO, idle);
+    let mut line = Line::start(&format!(
+        "vadlitetrigger output=modbus-tcp://127.0.0.1:{port}/3 pulse=50000000 merge-window=10000000"
+    ));
+    for part in 1..=3 {
+        sleep(1600);
+        line.show(Shown::DEFECTIVE);
+        line.wait(|_| plc.edges().iter().filter(|edge| edge.on).count() == part);
+    }
+    assert_eq!((line.stat("missed"), line.stat("connected")), (0, 1));
+    let (_, warnings) = line.messages("");
+    assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+/// A broker that greets whoever comes, and closes the connection on the first message; with the number of connections so far.
+fn unwilling_broker(port: &Port) -> Arc<AtomicUsize> {
+    let listener = TcpListener::bind(("127.0.0.1", port.number())).unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = connections.clone();
+    std::thread::spawn(move || {
+        for mut near in listener.incoming().flatten() {
+            count.fetch_add(1, Ordering::Relaxed);
+            let mut packet = [0; 1024];
+            let _ = near.read(&mut packet);
+            let _ = near.write_all(&[0x20, 2, 0, 0]);
+            let _ = near.read(&mut packet);
+        }
+    });
+    connections
+}
+
+#[test]
+fn a_peer_that_accepts_and_then_refuses_is_not_connected() {
+    let (plc, port) = (Plc::start(), Port::reserve());
+    let connections = unwilling_broker(&port);
+    let line = Line::start(&format!(
+        "vadlitetrigger output=\"{} mqtt://127.0.0.1:{port}/line/1\"",
+        plc.address(COILS)
+    ));
+    sleep(3000);
+    assert_eq!(line.stat("connected"), 0);
+    let (messages, warnings) = line.messages("vadlitetrigger-output");
+    assert_eq!((messages.len(), warnings.len()), (2, 2), "{warnings:?}");
+    // After 0, 0.1, 0.3, 0.7, 1.5 and 3.1 s.
+    let connections = connections.load(Ordering::Relaxed);
+    assert!((2..=6).contains(&connections), "{connections}");
+}
+
+#[test]
+fn a_broker_over_a_slow_network_is_reached() {
+    let (broker, port) = (Broker::start(), Port::reserve());
+    let messages = broker.listen("line/#");
+    forward(&port, broker.port(), Duration::from_millis(1500), None);
+    let _line = Line::start(&format!(
+        "vadlitetrigger output=mqtt://127.0.0.1:{port}/line/1"
+    ));
+    let status = messages.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(status, ("line/1/status".into(), "online".into()));
 }
 
 /// The parts reported on the topic of pulses, until `count` different ones have come.
@@ -234,7 +455,7 @@ fn parts(messages: &Receiver<(String, String)>, count: usize) -> Vec<serde_json:
 
 #[test]
 fn a_broker_hears_of_parts_and_of_the_element() {
-    let broker = Broker::start(free_port());
+    let broker = Broker::start();
     let messages = broker.listen("line/#");
     let mut line = Line::start(&format!(
         "vadlitetrigger output=mqtt://127.0.0.1:{}/line/1",
@@ -260,20 +481,17 @@ fn a_broker_hears_of_parts_and_of_the_element() {
 
 #[test]
 fn a_broker_that_dies_and_comes_back_gets_every_part_and_delays_no_frame() {
-    let broker = Broker::start(free_port());
+    let broker = Broker::start();
     let mut line = Line::start(&format!(
         "vadlitetrigger output=mqtt://127.0.0.1:{}/line/1 merge-window=5000000",
         broker.port()
     ));
     line.wait(|line| line.stat("connected") == 1);
     let before = broker.listen("line/#");
-    let mut slowest = Duration::ZERO;
-    let mut show = |line: &mut Line, count| {
+    // Each returns when the frame has passed, so that none waits for a broker that is away.
+    let show = |line: &mut Line, count| {
         for _ in 0..count {
-            let start = Instant::now();
-            line.show(Shown::DEFECTIVE);
-            slowest = slowest.max(start.elapsed());
-            sleep(10);
+            line.show_after(NEXT, Shown::DEFECTIVE);
         }
     };
     show(&mut line, 10);
@@ -281,7 +499,7 @@ fn a_broker_that_dies_and_comes_back_gets_every_part_and_delays_no_frame() {
     let port = broker.kill();
     show(&mut line, 50);
     line.wait(|line| line.stat("pulses") == 60);
-    let broker = Broker::start(port);
+    let broker = Broker::start_on(port);
     let after = broker.listen("line/#");
     show(&mut line, 10);
     line.wait(|line| line.stat("pulses") == 70);
@@ -296,31 +514,29 @@ fn a_broker_that_dies_and_comes_back_gets_every_part_and_delays_no_frame() {
         heard.dedup();
     }
     assert_eq!(heard, (heard[0]..70).collect::<Vec<_>>());
-    assert!(heard[0] >= 10);
+    // The acknowledgement of the tenth may have been lost with the broker; no other was on its way.
+    assert!(heard[0] >= 9);
     assert_eq!(line.stat("dropped"), 0);
     assert_eq!(line.stat("reconnects"), 1);
     let (_, warnings) = line.messages("");
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    // No frame waits as long as a camera takes for one.
-    assert!(slowest < Duration::from_millis(33), "{slowest:?}");
 }
 
 #[test]
 fn every_part_within_the_bound_is_delivered_when_the_broker_comes_late() {
-    let port = free_port();
+    let port = Port::reserve();
     let mut line = Line::start(&format!(
         "vadlitetrigger output=mqtt://127.0.0.1:{port}/line/1 merge-window=5000000 queue-size=30"
     ));
     for _ in 0..40 {
-        line.show(Shown::DEFECTIVE);
-        sleep(6);
+        line.show_after(NEXT, Shown::DEFECTIVE);
     }
     line.wait(|line| line.stat("pulses") == 40);
     assert_eq!(line.stat("dropped"), 10);
     // It becomes reachable for the element only after the listener is there: what it publishes before is nobody's.
-    let broker = Broker::start(free_port());
+    let broker = Broker::start();
     let messages = broker.listen("line/#");
-    forward(port, broker.port());
+    forward(&port, broker.port(), Duration::ZERO, None);
     let heard = parts(&messages, 30);
     let numbers: Vec<u64> = heard
         .iter()
@@ -340,13 +556,13 @@ fn a_line_to_be_killed() {
         let _line = Line::start(&format!(
             "vadlitetrigger output=mqtt://127.0.0.1:{port}/line/1"
         ));
-        sleep(60_000);
+        std::thread::sleep(Duration::from_secs(60));
     }
 }
 
 #[test]
 fn a_lost_element_is_reported_by_its_last_will() {
-    let broker = Broker::start(free_port());
+    let broker = Broker::start();
     let messages = broker.listen("line/#");
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "a_line_to_be_killed"])
@@ -379,8 +595,27 @@ fn what_cannot_work_is_refused_at_the_start() {
         "{error}"
     );
     assert!(!error.contains("hunter2"), "{error}");
+    for mistyped in [
+        "mqtt:/me:hunter2@broker/a",
+        "mqtt://me:hunter2 @broker/a",
+        "mqtt://me:1#hunter2@broker/a",
+    ] {
+        let error = refusal(mistyped, "");
+        assert!(
+            error.contains("credentials") && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
+    let error = refusal("mqtt://broker/a?qos=0", "");
+    assert!(
+        error.contains("?qos") && error.contains("mqtt://HOST"),
+        "{error}"
+    );
     let error = refusal("mqtt://broker/a", "/nonexistent/secrets");
-    assert!(error.contains("/nonexistent/secrets"), "{error}");
+    assert!(
+        error.contains("property credentials") && error.contains("/nonexistent/secrets"),
+        "{error}"
+    );
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "user=me\nhunter2").unwrap();
     let error = refusal("mqtt://broker/a", file.path().to_str().unwrap());

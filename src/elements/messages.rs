@@ -102,8 +102,8 @@ impl BusMessage for LearnProgress<'_> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PulseFired<'a> {
     pub part: u64,
-    /// The frame with the highest score, and its score and threshold.
-    pub frame: u64,
+    /// The frame with the highest score, and its score and threshold. The number is left out where no frame stands for the part.
+    pub frame: Option<u64>,
     pub score: f64,
     pub threshold: f64,
     /// `flagged` or `fail-safe`.
@@ -121,7 +121,7 @@ impl BusMessage for PulseFired<'_> {
     fn structure(&self) -> gst::Structure {
         gst::Structure::builder("vadlitetrigger")
             .field("part", self.part)
-            .field("frame", self.frame)
+            .field_if_some("frame", self.frame)
             .field("score", self.score)
             .field("threshold", self.threshold)
             .field("reason", self.reason)
@@ -151,6 +151,10 @@ pub enum OutputEvent<'a> {
     Missed {
         part: u64,
     },
+    /// Its thread has failed, and begins anew.
+    Failed {
+        reason: &'a str,
+    },
 }
 
 impl BusMessage for OutputChanged<'_> {
@@ -162,6 +166,9 @@ impl BusMessage for OutputChanged<'_> {
             OutputEvent::Disconnected { reason } => structure
                 .field("event", "disconnected")
                 .field("reason", reason),
+            OutputEvent::Failed { reason } => {
+                structure.field("event", "failed").field("reason", reason)
+            }
             OutputEvent::Missed { part } => structure.field("event", "missed").field("part", part),
         }
         .build()

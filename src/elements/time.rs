@@ -1,5 +1,8 @@
 //! Times as properties: nanoseconds, as everywhere in GStreamer.
 
+use gst::prelude::*;
+use std::fmt::Display;
+
 /// Refuses what is meant as milliseconds or seconds: shorter than a millisecond is nothing on a belt.
 ///
 /// # Errors
@@ -11,4 +14,11 @@ pub fn check(name: &str, time: u64) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// A time in a log, as GStreamer writes it.
+pub fn display(time: u64) -> impl Display {
+    // The largest number means none.
+    let time = (time != u64::MAX).then(|| gst::ClockTime::from_nseconds(time));
+    time.display()
 }

@@ -1,8 +1,8 @@
 //! Where ONNX Runtime is: finds the shared library, loads it once, and keeps the one environment of the process.
 
 use crate::detector::error::{Chain, LibraryError, RuntimeError};
+use once_cell::sync::OnceCell;
 use ort::environment::Environment;
-use parking_lot::Mutex;
 use std::ffi::{CStr, OsStr};
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
@@ -18,7 +18,8 @@ struct Loaded {
     path: PathBuf,
 }
 
-static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
+// Loading may fail, and is tried again then: what `std`'s lazies do not have.
+static LOADED: OnceCell<Loaded> = OnceCell::new();
 
 /// The folder with the `models` folder: baked in by the installation, the source tree otherwise.
 pub fn data_dir() -> &'static Path {
@@ -60,49 +61,41 @@ pub fn own_dir() -> Option<PathBuf> {
 /// # Errors
 /// [`RuntimeError`] with every place searched, or where another library than `library` already serves this process.
 pub fn environment(library: Option<&Path>) -> Result<Environment, RuntimeError> {
-    let mut loaded = LOADED.lock();
-    if let Some(loaded) = loaded.as_ref() {
-        return match library {
-            Some(path) if !same_file(path, &loaded.path) => Err(RuntimeError::Another {
-                asked: path.to_path_buf(),
-                used: loaded.path.clone(),
-            }),
-            _ => Ok(loaded.environment.clone()),
-        };
+    let loaded = LOADED.get_or_try_init(|| load(library))?;
+    match library {
+        Some(path) if !same_file(path, &loaded.path) => Err(RuntimeError::Another {
+            asked: path.to_path_buf(),
+            used: loaded.path.clone(),
+        }),
+        _ => Ok(loaded.environment.clone()),
     }
+}
+
+fn load(library: Option<&Path>) -> Result<Loaded, RuntimeError> {
     let from_variable = std::env::var_os("ORT_DYLIB_PATH")
         .filter(|value| !value.is_empty())
         .map(PathBuf::from);
-    let new = if let Some(path) = library {
-        open(path)
-            .map_err(|source| named("the property or option for ONNX Runtime", path, source))?
-    } else if let Some(path) = &from_variable {
-        open(path).map_err(|source| named("ORT_DYLIB_PATH", path, source))?
-    } else {
-        search()?
+    let (by, path) = match (library, &from_variable) {
+        (Some(path), _) => ("the property or option for ONNX Runtime", path),
+        (None, Some(path)) => ("ORT_DYLIB_PATH", path.as_path()),
+        (None, None) => return search(),
     };
-    let environment = new.environment.clone();
-    *loaded = Some(new);
-    Ok(environment)
+    open(path).map_err(|source| RuntimeError::Named {
+        by,
+        path: path.to_path_buf(),
+        source,
+    })
 }
 
 /// The library that serves this process, once [`environment`] has loaded one.
 pub fn library_path() -> Option<PathBuf> {
-    LOADED.lock().as_ref().map(|loaded| loaded.path.clone())
+    LOADED.get().map(|loaded| loaded.path.clone())
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
     match (a.canonicalize(), b.canonicalize()) {
         (Ok(a), Ok(b)) => a == b,
         _ => a == b,
-    }
-}
-
-fn named(by: &'static str, path: &Path, source: LibraryError) -> RuntimeError {
-    RuntimeError::Named {
-        by,
-        path: path.to_path_buf(),
-        source,
     }
 }
 

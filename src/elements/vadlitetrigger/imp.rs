@@ -1,22 +1,23 @@
-//! The behaviour of the element: reads results off frames, and passes pulses to the outputs.
+//! The behaviour of the element: GStreamer's business. Frames go to the gate, which decides and fires.
 
-use super::output::{Address, Event, Output, Report};
-use super::parts::{Frame, MOST, Part, Reason, Taken};
-use super::pulse::Pulse;
-use super::schedule::Schedule;
-use super::settings::{self, FailSafe, Live, Settings};
+use super::CAT;
+use super::gate::Gate;
+use super::observation::{Inspection, Observation};
+use super::output::{Event, Output, OutputError, Report, Target};
+use super::parts::{Association, MOST, Part};
+use super::properties::properties;
+use super::settings::{LiveSettings, Settings};
 use super::stats::Stats;
-use crate::video::meta::FrameResult;
+use crate::elements::messages::{BusMessage, OutputChanged, OutputEvent};
+use crate::thread::Owned;
+use crate::video::meta::FieldError;
 use gst::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 use parking_lot::Mutex;
+use std::mem;
 use std::sync::{Arc, LazyLock};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-
-/// Name of the structure of the bus message for a pulse.
-const MESSAGE_NAME: &str = "vadlitetrigger";
+use std::time::Duration;
 
 #[derive(Default)]
 pub struct VadLiteTrigger {
@@ -27,11 +28,18 @@ pub struct VadLiteTrigger {
 }
 
 struct Running {
-    schedule: Arc<Schedule>,
-    thread: Option<JoinHandle<()>>,
-    outputs: Vec<Output>,
-    /// A frame without a result has been warned of.
-    warned: bool,
+    gate: Arc<Gate>,
+    thread: Owned,
+    /// Held beside the thread's own, so that they end after it and not in it.
+    outputs: Arc<[Output]>,
+    /// What has been warned of, which is done once.
+    warned: Warned,
+}
+
+#[derive(Default)]
+struct Warned {
+    uninspected: bool,
+    unreadable: bool,
 }
 
 #[glib::object_subclass]
@@ -52,13 +60,18 @@ impl ObjectImpl for VadLiteTrigger {
     }
 
     fn properties() -> &'static [glib::ParamSpec] {
-        settings::properties()
+        properties()
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        match pspec.name() {
+            // A password may stand in it, if by mistake.
+            "output" => gst::debug!(CAT, imp = self, "the property output is set"),
+            name => gst::debug!(CAT, imp = self, "the property {name} is {value:?}"),
+        }
         self.settings.lock().set(pspec.name(), value);
-        if let Some(schedule) = self.schedule() {
-            schedule.wake();
+        if let Some(gate) = self.gate() {
+            gate.settings_changed();
         }
     }
 
@@ -108,19 +121,20 @@ impl ElementImpl for VadLiteTrigger {
         &self,
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
-        if let Some(schedule) = self.schedule() {
+        gst::debug!(CAT, imp = self, "state change {transition:?}");
+        if let Some(gate) = self.gate() {
             match transition {
-                gst::StateChange::PlayingToPaused => schedule.set_playing(false),
+                gst::StateChange::PlayingToPaused => gate.set_playing(false),
                 // An end of stream that waits for parts holds the pad.
-                gst::StateChange::PausedToReady => schedule.stop(),
+                gst::StateChange::PausedToReady => gate.stop(),
                 _ => {}
             }
         }
         let success = self.parent_change_state(transition)?;
         if transition == gst::StateChange::PausedToPlaying
-            && let Some(schedule) = self.schedule()
+            && let Some(gate) = self.gate()
         {
-            schedule.set_playing(true);
+            gate.set_playing(true);
         }
         Ok(success)
     }
@@ -134,62 +148,81 @@ impl BaseTransformImpl for VadLiteTrigger {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = self.settings.lock().clone();
-        let refused = |reason: String| {
+        let refused = |property: &str, reason: &dyn std::fmt::Display| {
             gst::error_msg!(
                 gst::ResourceError::OpenWrite,
-                ("the property output: {reason}")
+                ("the property {property}: {reason}")
             )
         };
         settings
             .check()
             .map_err(|reason| gst::error_msg!(gst::LibraryError::Settings, ("{reason}")))?;
-        let addresses = Address::parse_all(&settings.output).map_err(refused)?;
+        let targets =
+            Target::parse_all(&settings.output).map_err(|error| refused("output", &error))?;
+        gst::debug!(CAT, imp = self, "outputs: {targets:?}");
         *self.stats.lock() = Stats::default();
         let element = self.obj().downgrade();
         let report: Report = Arc::new(move |output, event| {
             if let Some(element) = element.upgrade() {
-                element.imp().take_event(output, event);
+                element.imp().output_changed(output, event);
             }
         });
         let credentials = settings.credentials.as_deref();
-        let outputs = addresses
+        let outputs = targets
             .iter()
-            .map(|address| {
+            .map(|target| {
                 let limit = settings.queue_size as usize;
-                Output::start(address, credentials, limit, report.clone())
+                Output::start(target, credentials, limit, report.clone())
             })
-            .collect::<Result<_, _>>()
-            .map_err(refused)?;
-        let schedule = Arc::new(Schedule::default());
-        let thread = schedule
-            .start(&self.obj())
-            .map_err(|error| refused(format!("no thread can be started: {error}")))?;
+            .collect::<Result<Arc<[_]>, OutputError>>()
+            .map_err(|error| refused(error.property(), &error))?;
+        let (gate, thread) = Gate::start(&self.obj(), outputs.clone())
+            .map_err(|error| refused("output", &format!("no thread can be started: {error}")))?;
+        gst::debug!(
+            CAT,
+            imp = self,
+            "started with {} outputs, {:?}",
+            outputs.len(),
+            settings.live
+        );
         *self.running.lock() = Some(Running {
-            schedule,
-            thread: Some(thread),
+            gate,
+            thread,
             outputs,
-            warned: false,
+            warned: Warned::default(),
         });
         Ok(())
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         let running = self.running.lock().take();
-        if let Some(mut running) = running {
-            running.schedule.stop();
-            if let Some(thread) = running.thread.take() {
-                // Its panic is not ours.
-                let _ = thread.join();
-            }
+        if let Some(running) = running {
+            running.gate.stop();
+            running.thread.join();
+            // They have a while to send what they have.
+            drop(running.outputs);
         }
+        gst::debug!(CAT, imp = self, "stopped");
         Ok(())
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
-        if let Some(schedule) = self.schedule() {
-            match event.type_() {
-                gst::EventType::FlushStop => schedule.clear(),
-                gst::EventType::Eos => schedule.drain(),
+        if let Some(gate) = self.gate() {
+            match event.view() {
+                gst::EventView::Caps(caps) => gst::debug!(CAT, imp = self, "{}", caps.caps()),
+                gst::EventView::FlushStop(_) => {
+                    gst::debug!(CAT, imp = self, "flushed: parts on their way are forgotten");
+                    gate.clear();
+                }
+                gst::EventView::Eos(_) => {
+                    gst::debug!(
+                        CAT,
+                        imp = self,
+                        "end of stream: waits for parts on their way"
+                    );
+                    gate.drain();
+                    gst::debug!(CAT, imp = self, "end of stream goes on");
+                }
                 _ => {}
             }
         }
@@ -200,10 +233,9 @@ impl BaseTransformImpl for VadLiteTrigger {
         &self,
         buffer: &gst::Buffer,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let Some(schedule) = self.schedule() else {
+        let Some(gate) = self.gate() else {
             return Ok(gst::FlowSuccess::Ok);
         };
-        let live = self.live();
         let element = self.obj();
         let segment = element.segment();
         let time = segment
@@ -212,75 +244,76 @@ impl BaseTransformImpl for VadLiteTrigger {
         let now = element.current_running_time();
         // A frame without a time was taken just now.
         let Some(time) = time.or(now).map(gst::ClockTime::nseconds) else {
+            gst::debug!(
+                CAT,
+                imp = self,
+                "a frame without a time, and no clock: it counts to no part"
+            );
             return Ok(gst::FlowSuccess::Ok);
         };
-        let (frame, inspected) = self.read(buffer, time, &live);
         let now = now.map(gst::ClockTime::nseconds);
-        if schedule.frame(frame, inspected, &live, now) == Taken::Lost {
-            self.lose_part();
+        let settings = self.live_settings();
+        let (observation, unreadable) = Observation::read(buffer, time);
+        let association = gate.frame(observation, &settings, now)?;
+        match association {
+            Association::None => gst::log!(CAT, imp = self, "{observation}; {association}"),
+            _ => gst::debug!(CAT, imp = self, "{observation}; {association}"),
+        }
+        if observation.inspection == Inspection::Failed {
+            self.warn_of_uninspected(unreadable, &settings);
+        }
+        if association == Association::TooMany {
+            self.count_lost_part();
         }
         Ok(gst::FlowSuccess::Ok)
     }
 }
 
 impl VadLiteTrigger {
-    fn schedule(&self) -> Option<Arc<Schedule>> {
+    fn gate(&self) -> Option<Arc<Gate>> {
         self.running
             .lock()
             .as_ref()
-            .map(|running| running.schedule.clone())
+            .map(|running| running.gate.clone())
     }
 
     /// The properties that may change while playing.
-    pub fn live(&self) -> Live {
+    pub fn live_settings(&self) -> LiveSettings {
         self.settings.lock().live
     }
 
-    /// What the frame's meta says, and whether it was inspected.
-    fn read(&self, buffer: &gst::BufferRef, time: u64, live: &Live) -> (Frame, bool) {
-        let mut frame = Frame {
-            number: u64::MAX,
-            time,
-            score: 0.0,
-            threshold: 0.0,
-            flagged: false,
-            reason: Reason::Flagged,
-        };
-        let (mut inspected, mut skipped) = (false, false);
-        FrameResult::read_all(buffer, |result| {
-            if let Ok(result) = result {
-                frame.number = result.frame;
-                (frame.score, frame.threshold) = (result.score, result.threshold);
-                frame.flagged = result.flagged;
-                (inspected, skipped) = (result.inspected, result.skipped);
-            }
+    /// Warns of the first frame that was not inspected, and of the first result that is not understood.
+    fn warn_of_uninspected(&self, unreadable: Option<FieldError>, settings: &LiveSettings) {
+        let new = self.running.lock().as_mut().is_some_and(|running| {
+            let warned = &mut running.warned;
+            !mem::replace(
+                match unreadable {
+                    Some(_) => &mut warned.unreadable,
+                    None => &mut warned.uninspected,
+                },
+                true,
+            )
         });
-        if inspected || skipped {
-            return (frame, inspected);
+        if !new {
+            return;
         }
-        let warn = self
-            .running
-            .lock()
-            .as_mut()
-            .is_some_and(|running| !std::mem::replace(&mut running.warned, true));
-        if warn {
-            gst::element_imp_warning!(
+        let consequence = settings.fail_safe.consequence();
+        match unreadable {
+            Some(error) => gst::element_imp_warning!(
                 self,
                 gst::StreamError::Failed,
-                (
-                    "a frame passes that vadlite has not inspected; {}",
-                    consequence(live)
-                )
-            );
-        }
-        match live.fail_safe {
-            FailSafe::Reject => (Frame::uninspected(frame.number, time), false),
-            FailSafe::Pass => (frame, false),
+                ("a result on a frame cannot be read: {error}; the frame counts as not inspected, {consequence}")
+            ),
+            None => gst::element_imp_warning!(
+                self,
+                gst::StreamError::Failed,
+                ("a frame passes that vadlite has not inspected; {consequence}")
+            ),
         }
     }
 
     /// Counts a part that passes because too many are on their way, and warns of the first.
-    fn lose_part(&self) {
+    fn count_lost_part(&self) {
         let first = {
             let mut stats = self.stats.lock();
             stats.lost += 1;
@@ -295,97 +328,43 @@ impl VadLiteTrigger {
         }
     }
 
-    /// Fires for a part that is at the gate; `now` in running time.
-    pub fn fire(&self, part: Part, now: u64, live: &Live) {
-        let after = Duration::from_nanos(now.saturating_sub(part.due));
-        let pulse = Pulse {
-            part,
-            fired: Instant::now(),
-            width: Duration::from_nanos(live.pulse),
-            late: if part.late { after } else { Duration::ZERO },
-        };
-        let mut dropped = 0;
-        if let Some(running) = self.running.lock().as_ref() {
-            for output in &running.outputs {
-                dropped += u64::from(output.push(pulse).is_some());
-            }
-        }
-        {
-            let mut stats = self.stats.lock();
-            stats.pulses += 1;
-            stats.dropped += dropped;
-            stats.fail_safe += u64::from(part.reason == Reason::FailSafe);
-            if part.late {
-                stats.late += 1;
-            } else {
-                stats.record_error(after);
-            }
-        }
-        let structure = gst::Structure::builder(MESSAGE_NAME)
-            .field("part", part.number)
-            .field("frame", part.worst_frame)
-            .field("score", part.score)
-            .field("threshold", part.threshold)
-            .field("reason", pulse.reason())
-            .field("due", part.due)
-            .field("fired", now)
-            .field("late", part.late)
-            .field("dropped", dropped);
-        self.post(structure.build());
+    /// Counts a pulse that was fired so long after its part was at the gate.
+    pub fn count_pulse(&self, part: &Part, after: Duration, dropped: u64) {
+        self.stats.lock().count_pulse(part, after, dropped);
     }
 
-    /// No inspected frame has come for the watchdog's time.
-    pub fn warn_of_silence(&self, live: &Live) {
-        gst::element_imp_warning!(
-            self,
-            gst::StreamError::Failed,
-            (
-                "no inspected frame for {} ms; {}",
-                live.watchdog / 1_000_000,
-                consequence(live)
-            )
-        );
-    }
-
-    fn take_event(&self, output: &str, event: Event) {
-        let structure = gst::Structure::builder("vadlitetrigger-output").field("output", output);
-        let mut stats = self.stats.lock();
-        let structure = match event {
+    /// Takes in what happens at an output.
+    fn output_changed(&self, output: &str, event: Event) {
+        gst::debug!(CAT, imp = self, "{output}: {event:?}");
+        let event = match &event {
             Event::Connected => {
-                stats.set_connected(output, true);
-                structure.field("event", "connected")
+                self.stats.lock().set_connected(output, true);
+                OutputEvent::Connected
             }
             Event::Disconnected(reason) => {
-                stats.set_connected(output, false);
-                drop(stats);
+                self.stats.lock().set_connected(output, false);
                 gst::element_imp_warning!(
                     self,
                     gst::ResourceError::Write,
                     ("{output}: {reason}; it is tried again, and the pipeline goes on")
                 );
-                let structure = structure.field("event", "disconnected");
-                return self.post(structure.field("reason", reason).build());
+                OutputEvent::Disconnected { reason }
+            }
+            Event::Failed(reason) => {
+                self.stats.lock().count_failure(output);
+                gst::element_imp_warning!(
+                    self,
+                    gst::CoreError::Thread,
+                    ("{output}: its thread has failed ({reason}) and begins anew; what it was to send is missed")
+                );
+                OutputEvent::Failed { reason }
             }
             Event::Missed(pulse) => {
-                stats.missed += 1;
+                self.stats.lock().missed += 1;
                 let part = pulse.part.number;
-                structure.field("event", "missed").field("part", part)
+                OutputEvent::Missed { part }
             }
         };
-        drop(stats);
-        self.post(structure.build());
-    }
-
-    fn post(&self, structure: gst::Structure) {
-        let element = self.obj();
-        let message = gst::message::Element::builder(structure).src(&*element);
-        let _ = element.post_message(message.build());
-    }
-}
-
-fn consequence(live: &Live) -> &'static str {
-    match live.fail_safe {
-        FailSafe::Pass => "parts pass (fail-safe=pass)",
-        FailSafe::Reject => "parts are rejected (fail-safe=reject)",
+        OutputChanged { output, event }.post(&*self.obj());
     }
 }

@@ -1,16 +1,86 @@
 //! The element `vadlitetrigger`: fires the reject gate when a flagged part is there.
 
+/**
+ * SECTION:element-vadlitetrigger
+ * @see_also: vadlite, vadliterecord
+ *
+ * `vadlitetrigger` reads the results that `vadlite` attaches to frames and opens a reject gate behind the camera: one part, one pulse,
+ * when the part is there. Frames pass it untouched and are never held up.
+ *
+ * A flagged frame begins a part. Frames within `merge-window` of it show the same part, and `decision` says how they make one decision:
+ * `any` flagged frame rejects the part (the default), the `majority` of its frames, or the frame with the highest score (`max`). It is
+ * made when the part is at the gate, from the frames that have come by then: `delay` after its first flagged frame was taken, or what
+ * `distance` and `belt-speed` make of it. A part that is known to be bad only after that is fired for at once and counted as late. Where
+ * several `vadlite` in a row have looked at a frame, one that flags it is enough.
+ *
+ * What passes uninspected is reported, and with `fail-safe=reject` rejected: a frame that a `vadlite` could not inspect (those that its
+ * `interval` leaves out on purpose are none of these), one without a result, and each `watchdog` without an inspected frame.
+ *
+ * Pulses go to the addresses in `output`, each with a thread and a queue of its own, so that none holds up the pipeline or another one:
+ *
+ * - `mqtt://HOST[:PORT]/TOPIC`, `mqtts://` for TLS: one JSON message a pulse at QoS 1, and `online` or `offline` on `TOPIC/status`. While
+ *   the broker is away, up to `queue-size` pulses wait for it; then they say how late they are.
+ * - `modbus-tcp://HOST[:PORT]/COIL[?unit=N]`: the coil is on for `pulse`. A pulse whose part has passed the gate is left out as missed.
+ * - `gpio://CHIP/LINE[?active-low]`: the same with a line of the GPIO character device.
+ *
+ * Each pulse is an element message `vadlitetrigger` with `part`, `frame` (the one with the highest score; left out where no frame stands
+ * for the part), `score`, `threshold`, `reason` (`flagged` or `fail-safe`), `due`, `fired`, `late` and `dropped`; what happens at an output
+ * is a message `vadlitetrigger-output` with `output`, `event` (`connected`, `disconnected` or `missed`) and `reason` or `part`.
+ *
+ * The property `stats` counts `pulses` fired; of these `late`, known after the part was at the gate, and `fail-safe`, for uninspected
+ * parts; pulses `missed` by an output that was away, and `dropped` by a full queue; parts `lost`, which pass because 10,000 others are on
+ * their way; `connected` outputs and their `reconnects`; and `error-median`, `error-p99` and `error-max` of the time of firing in ns, of
+ * those that were not late.
+ *
+ * All times are running times in ns, on the pipeline's clock. `GST_DEBUG=vadlitetrigger:5` logs what is decided about each part and when,
+ * `vadlitetrigger:6` every frame.
+ *
+ * ## Example launch line
+ *
+ * ```bash
+ * gst-launch-1.0 videotestsrc num-buffers=50 ! vadlite model=part.vadlite ! vadlitetrigger delay=500000000 ! fakesink
+ * ```
+ * Half a second from the camera to the gate; pulses are posted on the bus only.
+ *
+ * ```bash
+ * gst-launch-1.0 videotestsrc num-buffers=50 ! vadlite model=part.vadlite ! vadlitetrigger distance=0.8 belt-speed=0.5 merge-window=300000000 decision=majority fail-safe=reject watchdog=2000000000 ! fakesink
+ * ```
+ * A gate 0.8 m behind the camera. Parts are seen for up to 0.3 s, and what passes uninspected is rejected.
+ */
 use gst::prelude::*;
+use std::sync::LazyLock;
 
+mod gate;
 mod imp;
+mod log;
+mod observation;
+// A build without some of the outputs leaves what they alone use.
+#[cfg_attr(
+    not(all(feature = "mqtt", feature = "modbus", feature = "gpio")),
+    allow(dead_code, unused_variables)
+)]
 mod output;
 mod parts;
+mod properties;
+#[cfg_attr(
+    not(all(feature = "mqtt", feature = "modbus", feature = "gpio")),
+    allow(dead_code)
+)]
 mod pulse;
 mod schedule;
 mod settings;
 mod stats;
 
-pub use settings::{Decision, FailSafe};
+pub use parts::Decision;
+pub use settings::FailSafe;
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "vadlitetrigger",
+        gst::DebugColorFlags::empty(),
+        Some("Reject gate trigger"),
+    )
+});
 
 glib::wrapper! {
     /// A `GstBaseTransform` that passes frames on untouched.

@@ -1,18 +1,30 @@
 //! Which frames show the same part, and whether it is rejected: one part, one decision, made when the part is at the gate.
 
+use super::observation::Observation;
 use std::collections::BTreeMap;
 
 /// Parts between camera and gate that are remembered; more is a mistaken `delay`.
 pub const MOST: usize = 10_000;
 
 /// How the frames of a part make one decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVadLiteTriggerDecision")]
 pub enum Decision {
-    /// One flagged frame rejects the part.
+    /// One flagged frame rejects the part
+    #[default]
+    #[enum_value(name = "Any: one flagged frame rejects the part", nick = "any")]
     Any,
-    /// More than half of the part's inspected frames, from the first flagged one on.
+    /// More than half of the part's frames are flagged, counted from the first flagged one on
+    #[enum_value(
+        name = "Majority: more than half of the frames from the first flagged one on",
+        nick = "majority"
+    )]
     Majority,
-    /// The frame with the highest score speaks for the part.
+    /// The frame with the highest score speaks for the part
+    #[enum_value(
+        name = "Max: the frame with the highest score, against its threshold",
+        nick = "max"
+    )]
     Max,
 }
 
@@ -24,30 +36,30 @@ pub enum Reason {
     FailSafe,
 }
 
-/// One frame's result. Times are running times in nanoseconds.
-#[derive(Debug, Clone, Copy)]
-pub struct Frame {
-    pub number: u64,
-    pub time: u64,
-    pub score: f64,
-    pub threshold: f64,
-    pub flagged: bool,
-    /// Flagged because it could not be inspected.
-    pub reason: Reason,
+impl Reason {
+    /// The word of messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flagged => "flagged",
+            Self::FailSafe => "fail-safe",
+        }
+    }
 }
 
-/// A part on its way to the gate.
+/// A part on its way to the gate. Times are running times in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Part {
+    /// Counted from 0 since the element started.
     pub number: u64,
-    /// When its first flagged frame was taken.
+    /// When the first frame was taken that speaks for rejecting it.
     pub since: u64,
     /// When it is at the gate.
     pub due: u64,
+    /// Frames that show it, and those of them that speak for rejecting it.
     pub frames: u32,
     pub flagged: u32,
-    /// The frame with the highest score.
-    pub worst_frame: u64,
+    /// The frame with the highest score; `None` where no frame with a number shows the part.
+    pub worst_frame: Option<u64>,
     pub score: f64,
     pub threshold: f64,
     pub reason: Reason,
@@ -56,7 +68,8 @@ pub struct Part {
 }
 
 impl Part {
-    fn rejected(&self, decision: Decision) -> bool {
+    /// Whether the part is to be rejected, by the frames that have come.
+    pub fn rejected(&self, decision: Decision) -> bool {
         match decision {
             // It exists because a frame was flagged.
             Decision::Any => true,
@@ -64,17 +77,34 @@ impl Part {
             Decision::Max => self.score > self.threshold || self.reason == Reason::FailSafe,
         }
     }
+
+    fn add(&mut self, observation: &Observation, reject: Option<Reason>) {
+        self.frames += 1;
+        self.flagged += u32::from(reject.is_some());
+        if observation.score > self.score {
+            self.score = observation.score;
+            self.threshold = observation.threshold;
+            self.worst_frame = observation.frame;
+        }
+        if reject == Some(Reason::Flagged) {
+            self.reason = Reason::Flagged;
+        }
+    }
 }
 
-/// What a frame is to the parts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
-    /// It shows a part that is known, or nothing bad.
-    Nothing,
-    /// It begins a part.
-    Part,
-    /// It would begin one, but [`MOST`] are on their way: this one passes.
-    Lost,
+/// Which part a frame was counted to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Association {
+    /// None: it shows nothing to be rejected.
+    None,
+    /// The one that it begins.
+    New(Part),
+    /// The one that frames before it have begun.
+    Known(Part),
+    /// One that has been at the gate already, or passes because there were too many.
+    Gone,
+    /// None, though it would begin one: [`MOST`] are on their way, and this one passes.
+    TooMany,
 }
 
 /// The parts between camera and gate.
@@ -90,49 +120,51 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Takes a frame in. A flagged frame outside of the last part's window (`window` from its first flagged frame on) begins a part, which
-    /// is at the gate `delay` after it. `now` tells whether that is over already.
-    pub fn frame(&mut self, frame: Frame, window: u64, delay: u64, now: u64) -> Taken {
+    /// Counts a frame to its part. One that speaks for rejecting (`reject` says why) and lies outside of the last part's window
+    /// (`window` from its first such frame on) begins a part, which is at the gate `delay` after it. `now` tells whether that is over
+    /// already.
+    pub fn add(
+        &mut self,
+        observation: &Observation,
+        reject: Option<Reason>,
+        window: u64,
+        delay: u64,
+        now: u64,
+    ) -> Association {
         if let Some(part) = self.open.and_then(|key| self.waiting.get_mut(&key))
-            && frame.time.abs_diff(part.since) < window
+            && observation.time.abs_diff(part.since) < window
         {
-            part.frames += 1;
-            part.flagged += u32::from(frame.flagged);
-            if frame.score > part.score {
-                part.score = frame.score;
-                part.threshold = frame.threshold;
-                part.worst_frame = frame.number;
-            }
-            if frame.flagged && frame.reason == Reason::Flagged {
-                part.reason = Reason::Flagged;
-            }
-            return Taken::Nothing;
+            part.add(observation, reject);
+            return Association::Known(*part);
         }
-        if !frame.flagged || self.in_last_window(frame.time, window) {
-            return Taken::Nothing;
+        let Some(reason) = reject else {
+            return Association::None;
+        };
+        if self.in_last_window(observation.time, window) {
+            return Association::Gone;
         }
+        self.last = Some(observation.time);
         if self.waiting.len() >= MOST {
-            self.last = Some(frame.time);
-            return Taken::Lost;
+            return Association::TooMany;
         }
-        let due = frame.time.saturating_add(delay);
+        let due = observation.time.saturating_add(delay);
         let part = Part {
             number: self.next,
-            since: frame.time,
+            since: observation.time,
             due,
             frames: 1,
             flagged: 1,
-            worst_frame: frame.number,
-            score: frame.score,
-            threshold: frame.threshold,
-            reason: frame.reason,
+            worst_frame: observation.frame,
+            score: observation.score,
+            threshold: observation.threshold,
+            reason,
             late: due < now,
         };
         let key = (due, self.next);
         self.waiting.insert(key, part);
-        (self.open, self.last) = (Some(key), Some(frame.time));
+        self.open = Some(key);
         self.next += 1;
-        Taken::Part
+        Association::New(part)
     }
 
     fn in_last_window(&self, time: u64, window: u64) -> bool {
@@ -144,15 +176,10 @@ impl Parts {
         self.waiting.first_key_value().map(|((due, _), _)| *due)
     }
 
-    /// Takes out the part that is at the gate at `now`, where it is to be rejected. Parts that turn out good on the way are dropped.
-    pub fn at_gate(&mut self, now: u64, decision: Decision) -> Option<Part> {
-        while self.next_due().is_some_and(|due| due <= now) {
-            let (_, part) = self.waiting.pop_first()?;
-            if part.rejected(decision) {
-                return Some(part);
-            }
-        }
-        None
+    /// Takes out the first part that is at the gate at `now`.
+    pub fn at_gate(&mut self, now: u64) -> Option<Part> {
+        let first = self.waiting.first_entry()?;
+        (first.get().due <= now).then(|| first.remove())
     }
 
     /// Forgets all parts: the frames to come do not follow on those before.
@@ -164,30 +191,43 @@ impl Parts {
 
 #[cfg(test)]
 mod tests {
+    use super::super::observation::Inspection;
     use super::*;
     use proptest::prelude::*;
 
-    fn frame(number: u64, time: u64, score: f64) -> Frame {
-        Frame {
-            number,
+    fn seen(frame: u64, time: u64, score: f64) -> Observation {
+        Observation {
             time,
+            frame: Some(frame),
             score,
             threshold: 1.0,
             flagged: score > 1.0,
-            reason: Reason::Flagged,
+            inspection: Inspection::Inspected,
         }
     }
 
-    /// Frames in turn, each followed by what is at the gate then.
-    fn run(frames: &[Frame], decision: Decision, window: u64, delay: u64) -> Vec<Part> {
+    fn add(
+        parts: &mut Parts,
+        observation: Observation,
+        window: u64,
+        delay: u64,
+        now: u64,
+    ) -> Association {
+        let reject = observation.flagged.then_some(Reason::Flagged);
+        parts.add(&observation, reject, window, delay, now)
+    }
+
+    /// Frames in turn, each followed by what is rejected at the gate then.
+    fn run(frames: &[Observation], decision: Decision, window: u64, delay: u64) -> Vec<Part> {
         let mut parts = Parts::default();
-        let mut rejected = Vec::new();
+        let mut at_gate = Vec::new();
         for frame in frames {
-            rejected.extend(std::iter::from_fn(|| parts.at_gate(frame.time, decision)));
-            parts.frame(*frame, window, delay, frame.time);
+            at_gate.extend(std::iter::from_fn(|| parts.at_gate(frame.time)));
+            add(&mut parts, *frame, window, delay, frame.time);
         }
-        rejected.extend(std::iter::from_fn(|| parts.at_gate(u64::MAX, decision)));
-        rejected
+        at_gate.extend(std::iter::from_fn(|| parts.at_gate(u64::MAX)));
+        at_gate.retain(|part| part.rejected(decision));
+        at_gate
     }
 
     #[test]
@@ -195,7 +235,7 @@ mod tests {
         let scores = [0.5, 1.5, 0.6, 3.0, 0.7, 0.2, 0.1];
         let frames: Vec<_> = (0..)
             .zip(scores)
-            .map(|(n, score)| frame(n, 10 * n, score))
+            .map(|(n, score)| seen(n, 10 * n, score))
             .collect();
         let [any] = run(&frames, Decision::Any, 100, 100)[..] else {
             panic!()
@@ -204,7 +244,7 @@ mod tests {
             (any.since, any.due, any.frames, any.flagged),
             (10, 110, 6, 2)
         );
-        assert_eq!((any.worst_frame, any.score), (3, 3.0));
+        assert_eq!((any.worst_frame, any.score), (Some(3), 3.0));
         assert!(run(&frames, Decision::Majority, 100, 100).is_empty());
         assert_eq!(run(&frames, Decision::Majority, 30, 100).len(), 1);
         assert_eq!(run(&frames, Decision::Max, 100, 100).len(), 1);
@@ -216,8 +256,8 @@ mod tests {
     fn what_is_too_much_is_told() {
         let mut parts = Parts::default();
         for number in 0..MOST as u64 {
-            let taken = parts.frame(frame(number, 10 * number, 2.0), 5, u64::MAX, 0);
-            assert_eq!(taken, Taken::Part);
+            let association = add(&mut parts, seen(number, 10 * number, 2.0), 5, u64::MAX, 0);
+            assert!(matches!(association, Association::New(part) if part.number == number));
         }
         let time = 10 * MOST as u64;
         let frames = [
@@ -226,9 +266,10 @@ mod tests {
             (time + 6, 0.5),
             (time + 7, 2.0),
         ];
-        let taken = frames.map(|(time, score)| parts.frame(frame(0, time, score), 5, 1, 0));
-        use Taken::{Lost, Nothing};
-        assert_eq!(taken, [Lost, Nothing, Nothing, Lost]);
+        let associations =
+            frames.map(|(time, score)| add(&mut parts, seen(0, time, score), 5, 1, 0));
+        use Association::{Gone, None, TooMany};
+        assert_eq!(associations, [TooMany, Gone, None, TooMany]);
     }
 
     proptest! {
@@ -238,7 +279,7 @@ mod tests {
         fn one_part_one_pulse(parts in prop::collection::vec(prop::collection::vec(0.0f64..2.0, 1..8), 1..40), delay in 0u64..500) {
             // A part takes up to 8 frames of 10, and the next comes 200 after it.
             let frames: Vec<_> = parts.iter().enumerate().flat_map(|(part, scores)| {
-                scores.iter().enumerate().map(move |(n, &score)| frame((8 * part + n) as u64, (200 * part + 10 * n) as u64, score))
+                scores.iter().enumerate().map(move |(n, &score)| seen((8 * part + n) as u64, (200 * part + 10 * n) as u64, score))
             }).collect();
             let expected: Vec<u64> = parts.iter().enumerate().filter_map(|(part, scores)| {
                 let first = scores.iter().position(|&score| score > 1.0)?;

@@ -1,5 +1,6 @@
 //! What the element counts, for the property `stats`.
 
+use super::parts::{Part, Reason};
 use hdrhistogram::Histogram;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,6 +14,8 @@ pub struct Stats {
     pub lost: u64,
     pub fail_safe: u64,
     pub reconnects: u64,
+    /// Threads of outputs that have failed and begun anew.
+    failures: u64,
     /// Outputs that are connected, and those that are not any more.
     connected: BTreeSet<String>,
     away: BTreeSet<String>,
@@ -31,6 +34,7 @@ impl Default for Stats {
             lost: 0,
             fail_safe: 0,
             reconnects: 0,
+            failures: 0,
             connected: BTreeSet::new(),
             away: BTreeSet::new(),
             error,
@@ -39,9 +43,16 @@ impl Default for Stats {
 }
 
 impl Stats {
-    /// Takes in by how much a pulse was fired after its time.
-    pub fn record_error(&mut self, error: Duration) {
-        self.error.saturating_record(error.as_nanos() as u64);
+    /// Takes in a pulse that was fired so long after its part was at the gate, and for which so many had to go in full queues.
+    pub fn count_pulse(&mut self, part: &Part, after: Duration, dropped: u64) {
+        self.pulses += 1;
+        self.dropped += dropped;
+        self.fail_safe += u64::from(part.reason == Reason::FailSafe);
+        if part.late {
+            self.late += 1;
+        } else {
+            self.error.saturating_record(after.as_nanos() as u64);
+        }
     }
 
     /// Takes in that an output is connected, or is not any more.
@@ -55,6 +66,14 @@ impl Stats {
         }
     }
 
+    /// Takes in that the thread of an output has failed.
+    pub fn count_failure(&mut self, output: &str) {
+        self.failures += 1;
+        if self.connected.contains(output) {
+            self.set_connected(output, false);
+        }
+    }
+
     /// The value of the property.
     pub fn structure(&self) -> gst::Structure {
         gst::Structure::builder("stats")
@@ -65,6 +84,7 @@ impl Stats {
             .field("lost", self.lost)
             .field("fail-safe", self.fail_safe)
             .field("reconnects", self.reconnects)
+            .field("failures", self.failures)
             .field("connected", self.connected.len() as u64)
             .field("error-median", self.error.value_at_quantile(0.5))
             .field("error-p99", self.error.value_at_quantile(0.99))

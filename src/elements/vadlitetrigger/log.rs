@@ -1,0 +1,68 @@
+//! How frames, parts and decisions stand in the log.
+
+use super::observation::{Inspection, Observation};
+use super::parts::{Association, MOST, Part};
+use crate::elements::time;
+use std::fmt::{self, Display, Formatter};
+
+/// A frame's number, where it has one.
+struct Number(Option<u64>);
+
+impl Display for Number {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(number) => write!(f, "frame {number}"),
+            None => f.write_str("a frame without a number"),
+        }
+    }
+}
+
+impl Display for Observation {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let inspection = match self.inspection {
+            Inspection::Inspected => "inspected",
+            Inspection::Skipped => "skipped",
+            Inspection::Failed => "not inspected",
+        };
+        write!(
+            f,
+            "{} taken at {}: {inspection}, score {} of threshold {}{}",
+            Number(self.frame),
+            time::display(self.time),
+            self.score,
+            self.threshold,
+            if self.flagged { ", flagged" } else { "" }
+        )
+    }
+}
+
+impl Display for Part {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "part {} since {}, due at {}{}: {}, {} of {} frames, at worst {} with score {} of threshold {}",
+            self.number,
+            time::display(self.since),
+            time::display(self.due),
+            if self.late { " (known too late)" } else { "" },
+            self.reason.name(),
+            self.flagged,
+            self.frames,
+            Number(self.worst_frame),
+            self.score,
+            self.threshold
+        )
+    }
+}
+
+impl Display for Association {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("no part"),
+            Self::New(part) => write!(f, "begins {part}"),
+            Self::Known(part) => write!(f, "belongs to {part}"),
+            Self::Gone => f.write_str("belongs to a part that is gone"),
+            Self::TooMany => write!(f, "its part passes: {MOST} are on their way"),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What the results on one frame say together, of however many `vadlite` there were.
+
+use crate::video::meta::{FieldError, FrameResult};
+
+/// Whether a frame was looked at. In this order one result prevails over another on the same frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Inspection {
+    /// It was left out on purpose.
+    Skipped,
+    Inspected,
+    /// It was to be inspected and was not: by one `vadlite` of several, or by any.
+    Failed,
+}
+
+/// What is known of one frame.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Observation {
+    /// When it was taken: running time in nanoseconds.
+    pub time: u64,
+    /// Its number; `None` where no result has one.
+    pub frame: Option<u64>,
+    /// The score that is largest relative to its threshold, and that threshold; 0 where there is no result.
+    pub score: f64,
+    pub threshold: f64,
+    /// By any of the results.
+    pub flagged: bool,
+    pub inspection: Inspection,
+}
+
+impl Observation {
+    /// A frame that nobody knows anything of.
+    pub fn uninspected(frame: Option<u64>, time: u64) -> Self {
+        Self {
+            time,
+            frame,
+            score: 0.0,
+            threshold: 0.0,
+            flagged: false,
+            inspection: Inspection::Failed,
+        }
+    }
+
+    /// The results on a frame that was taken at `time`, and the first error among those that cannot be read. These count as not
+    /// inspected, as does a frame without a result.
+    pub fn read(buffer: &gst::BufferRef, time: u64) -> (Self, Option<FieldError>) {
+        let mut observation = Self::uninspected(None, time);
+        let mut inspection = None;
+        let mut unreadable = None;
+        FrameResult::read_all(buffer, |result| {
+            let one = match &result {
+                Ok(result) if result.inspected => Inspection::Inspected,
+                Ok(result) if result.skipped => Inspection::Skipped,
+                _ => Inspection::Failed,
+            };
+            inspection = inspection.max(Some(one));
+            match result {
+                Ok(result) => observation.add(&result),
+                Err(error) => unreadable = unreadable.take().or(Some(error)),
+            }
+        });
+        observation.inspection = inspection.unwrap_or(Inspection::Failed);
+        (observation, unreadable)
+    }
+
+    fn add(&mut self, result: &FrameResult<'_>) {
+        self.flagged |= result.flagged;
+        let more = relative(result.score, result.threshold) > relative(self.score, self.threshold);
+        if self.frame.is_none() || more {
+            self.frame = Some(result.frame);
+            (self.score, self.threshold) = (result.score, result.threshold);
+        }
+    }
+}
+
+/// A score in thresholds. What is above a threshold of 0 is as far above it as can be; what is no number speaks for nothing.
+fn relative(score: f64, threshold: f64) -> f64 {
+    let ratio = score / threshold;
+    if threshold > 0.0 && !ratio.is_nan() {
+        ratio
+    } else if score > threshold {
+        f64::INFINITY
+    } else {
+        0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::video::meta;
+    use proptest::prelude::*;
+
+    const INSPECTED: (bool, bool) = (true, false);
+    const SKIPPED: (bool, bool) = (false, true);
+    const FAILED: (bool, bool) = (false, false);
+
+    fn result(frame: u64, score: f64, threshold: f64, how: (bool, bool)) -> FrameResult<'static> {
+        FrameResult {
+            score,
+            threshold,
+            flagged: how == INSPECTED && score > threshold,
+            inspected: how.0,
+            skipped: how.1,
+            drawn: false,
+            frame,
+            model: "made-up.vadlite".into(),
+            latency: 1,
+            regions: Vec::new().into(),
+            map: None,
+        }
+    }
+
+    fn buffer(results: &[FrameResult]) -> gst::Buffer {
+        gst::init().unwrap();
+        meta::register();
+        let mut buffer = gst::Buffer::new();
+        for result in results {
+            result.write(buffer.get_mut().unwrap()).unwrap();
+        }
+        buffer
+    }
+
+    fn read(results: &[FrameResult]) -> Observation {
+        let (observation, unreadable) = Observation::read(&buffer(results), 7);
+        assert_eq!(unreadable, None);
+        observation
+    }
+
+    #[test]
+    fn one_result_is_what_it_says() {
+        let seen = Observation {
+            time: 7,
+            frame: Some(3),
+            score: 2.0,
+            threshold: 1.5,
+            flagged: true,
+            inspection: Inspection::Inspected,
+        };
+        assert_eq!(read(&[result(3, 2.0, 1.5, INSPECTED)]), seen);
+        assert_eq!(read(&[]), Observation::uninspected(None, 7));
+        let skipped = read(&[result(3, 0.0, 1.5, SKIPPED)]);
+        assert_eq!(skipped.inspection, Inspection::Skipped);
+        assert_eq!(skipped.frame, Some(3));
+    }
+
+    #[test]
+    fn of_several_results_any_flagged_is_flagged_and_the_largest_speaks() {
+        // Two models score in numbers of their own: 30 of 100 is less than 2 of 1.5.
+        let of_two = read(&[
+            result(3, 30.0, 100.0, INSPECTED),
+            result(4, 2.0, 1.5, INSPECTED),
+        ]);
+        assert!(of_two.flagged);
+        assert_eq!(
+            (of_two.frame, of_two.score, of_two.threshold),
+            (Some(4), 2.0, 1.5)
+        );
+        assert_eq!(of_two.inspection, Inspection::Inspected);
+    }
+
+    #[test]
+    fn a_frame_is_inspected_if_each_has_that_was_to() {
+        let inspection = |how: &[(bool, bool)]| {
+            let results: Vec<_> = how.iter().map(|&how| result(0, 0.5, 1.0, how)).collect();
+            read(&results).inspection
+        };
+        assert_eq!(inspection(&[INSPECTED, SKIPPED]), Inspection::Inspected);
+        assert_eq!(inspection(&[SKIPPED, SKIPPED]), Inspection::Skipped);
+        assert_eq!(inspection(&[INSPECTED, FAILED]), Inspection::Failed);
+        assert_eq!(inspection(&[FAILED, SKIPPED]), Inspection::Failed);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_and_not_inspected() {
+        let mut buffer = buffer(&[result(3, 2.0, 1.0, INSPECTED)]);
+        gst::meta::CustomMeta::add(buffer.get_mut().unwrap(), meta::META_NAME)
+            .unwrap()
+            .mut_structure()
+            .set("score", "high");
+        let (observation, unreadable) = Observation::read(&buffer, 7);
+        assert_eq!(unreadable.unwrap().field, "score");
+        assert_eq!(observation.inspection, Inspection::Failed);
+        // What could be read still counts.
+        assert!(observation.flagged);
+        assert_eq!((observation.frame, observation.score), (Some(3), 2.0));
+    }
+
+    proptest! {
+        /// The order in which elements attach their results decides nothing but between equals.
+        #[test]
+        fn order_does_not_matter(results in prop::collection::vec((0.0f64..4.0, 0.0f64..2.0, 0usize..3), 1..5)) {
+            let results: Vec<_> = (0..).zip(results).map(|(frame, (score, threshold, how))| {
+                result(frame, score, threshold, [INSPECTED, SKIPPED, FAILED][how])
+            }).collect();
+            let reversed: Vec<_> = results.iter().rev().cloned().collect();
+            let (one, other) = (read(&results), read(&reversed));
+            prop_assert_eq!((one.flagged, one.inspection), (other.flagged, other.inspection));
+            prop_assert_eq!(relative(one.score, one.threshold), relative(other.score, other.threshold));
+            let failed = results.iter().any(|result| !result.inspected && !result.skipped);
+            prop_assert_eq!(one.inspection == Inspection::Failed, failed);
+            prop_assert_eq!(one.flagged, results.iter().any(|result| result.flagged));
+        }
+    }
+}

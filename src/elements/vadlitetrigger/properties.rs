@@ -1,0 +1,65 @@
+//! The properties of `vadlitetrigger`: their ranges and descriptions.
+
+use super::settings::Settings;
+use crate::elements::text;
+use gst::prelude::*;
+use std::sync::LazyLock;
+
+/// The property specifications, with the defaults of [`Settings`].
+pub fn properties() -> &'static [glib::ParamSpec] {
+    static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+        let defaults = Settings::default();
+        let live = defaults.live;
+        let time = |name: &str, nick: &str, default: u64, blurb: &str| {
+            glib::ParamSpecUInt64::builder(name)
+                .nick(nick)
+                .blurb(blurb)
+                .default_value(default)
+                .mutable_playing()
+                .build()
+        };
+        let number = |name: &str, nick: &str, blurb: &str| {
+            glib::ParamSpecDouble::builder(name)
+                .nick(nick)
+                .blurb(blurb)
+                .minimum(0.0)
+                .maximum(1e9)
+                .mutable_playing()
+                .build()
+        };
+        vec![
+            text("output", "Output", "Where pulses go besides the bus, separated by spaces: mqtt://HOST[:PORT]/TOPIC, mqtts://HOST[:PORT]/TOPIC, modbus-tcp://HOST[:PORT]/COIL[?unit=N], gpio://CHIP/LINE[?active-low]"),
+            text("credentials", "Credentials", "File with lines user=, password= and ca= for MQTT. Default: the variables VADLITE_MQTT_USER, VADLITE_MQTT_PASSWORD and VADLITE_MQTT_CA"),
+            glib::ParamSpecUInt::builder("queue-size")
+                .nick("Queue size")
+                .blurb("Pulses that wait for an output; of more, the oldest is dropped and counted")
+                .minimum(1)
+                .maximum(100_000)
+                .default_value(defaults.queue_size)
+                .mutable_ready()
+                .build(),
+            time("delay", "Delay", live.delay, "Time of a part from the camera to the gate, in ns, from when its first flagged frame was taken"),
+            number("distance", "Distance", "Distance from the camera to the gate, in m. With belt-speed it sets the delay"),
+            number("belt-speed", "Belt speed", "Speed of the belt, in m/s"),
+            time("pulse", "Pulse", live.pulse, "How long the gate stays open, in ns"),
+            time("merge-window", "Merge window", live.merge_window, "Frames within so many ns of a part's first flagged frame show the same part. At least as long as a part is seen, and at most from its end to the next part"),
+            glib::ParamSpecEnum::builder_with_default("decision", live.decision)
+                .nick("Decision")
+                .blurb("How the frames of a part make one decision, when the part is at the gate")
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecEnum::builder_with_default("fail-safe", live.fail_safe)
+                .nick("Fail safe")
+                .blurb("What happens to parts that pass uninspected")
+                .mutable_playing()
+                .build(),
+            time("watchdog", "Watchdog", live.watchdog, "Longest time without an inspected frame, in ns, after which fail-safe holds; 0: any"),
+            glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+                .nick("Statistics")
+                .blurb("Counted since the start: pulses, late, missed, dropped, lost, fail-safe, reconnects, failures (of outputs' threads), connected, and the error of firing in ns (error-median, error-p99, error-max)")
+                .read_only()
+                .build(),
+        ]
+    });
+    &PROPERTIES
+}
