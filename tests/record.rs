@@ -23,20 +23,61 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
+/// The result of a model of this name; scores are higher the later, and the upper left quarter is hot.
+fn result(model: &'static str, frame: u64, flagged: bool) -> FrameResult<'static> {
+    let score = 2.0 + frame as f64 / 100.0;
+    let region = Region {
+        x: 0.0,
+        y: 0.0,
+        width: 0.5,
+        height: 0.5,
+        score: score as f32,
+    };
+    let map = [[3.0, 0.1], [0.1, 0.1]];
+    FrameResult {
+        score: if flagged { score } else { 0.5 },
+        threshold: 1.0,
+        flagged,
+        inspected: true,
+        skipped: false,
+        drawn: false,
+        frame,
+        model: model.into(),
+        latency: 1,
+        regions: if flagged { vec![region] } else { Vec::new() }.into(),
+        map: Some(ResultMap::new(MapView {
+            values: ndarray::aview2(&map),
+            roi: Roi::WHOLE,
+        })),
+    }
+}
+
 /// `SOURCE ! vadliterecord`, where the frames with these numbers are flagged; played to the end. Returns stats, messages and warnings.
 fn record(
     source: &str,
     properties: &str,
     flagged: &[u64],
 ) -> (gst::Structure, Vec<gst::Structure>, Vec<String>) {
+    let flagged: BTreeSet<u64> = flagged.iter().copied().collect();
+    // As if the heatmap were on grey frames already.
+    let drawn = source.contains("GRAY8");
+    record_results(source, properties, move |frame| {
+        let result = result("made-up.vadlite", frame, flagged.contains(&frame));
+        vec![FrameResult { drawn, ..result }]
+    })
+}
+
+/// As [`record`], where each frame has these results.
+fn record_results(
+    source: &str,
+    properties: &str,
+    results: impl Fn(u64) -> Vec<FrameResult<'static>> + Send + Sync + 'static,
+) -> (gst::Structure, Vec<gst::Structure>, Vec<String>) {
     init();
     let text = format!("{source} ! identity name=marks ! vadliterecord name=it {properties}");
     let pipeline = gst::parse::launch(&text).unwrap();
     let pipeline: gst::Pipeline = pipeline.downcast().unwrap();
-    let flagged: BTreeSet<u64> = flagged.iter().copied().collect();
     let frames = std::sync::atomic::AtomicU64::new(0);
-    // As if the heatmap were on grey frames already.
-    let drawn = source.contains("GRAY8");
     let pad = pipeline
         .by_name("marks")
         .unwrap()
@@ -45,33 +86,9 @@ fn record(
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         let buffer = info.buffer_mut().unwrap().make_mut();
         let frame = frames.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        // Higher scores the later; hot in the upper left quarter.
-        let (score, map) = (2.0 + frame as f64 / 100.0, [[3.0, 0.1], [0.1, 0.1]]);
-        let region = Region {
-            x: 0.0,
-            y: 0.0,
-            width: 0.5,
-            height: 0.5,
-            score: score as f32,
-        };
-        let flagged = flagged.contains(&frame);
-        let result = FrameResult {
-            score: if flagged { score } else { 0.5 },
-            threshold: 1.0,
-            flagged,
-            inspected: true,
-            skipped: false,
-            drawn,
-            frame,
-            model: "made-up.vadlite".into(),
-            latency: 1,
-            regions: if flagged { vec![region] } else { Vec::new() }.into(),
-            map: Some(ResultMap::new(MapView {
-                values: ndarray::aview2(&map),
-                roi: Roi::WHOLE,
-            })),
-        };
-        result.write(buffer).unwrap();
+        for result in results(frame) {
+            result.write(buffer).unwrap();
+        }
         gst::PadProbeReturn::Ok
     });
     pipeline.set_state(gst::State::Playing).unwrap();
@@ -79,7 +96,7 @@ fn record(
     let wanted = [gst::MessageType::Eos, gst::MessageType::Error];
     let mut messages = Vec::new();
     let mut warnings = Vec::new();
-    let mut take = |message: &gst::MessageRef| match message.view() {
+    let mut note = |message: &gst::MessageRef| match message.view() {
         gst::MessageView::Element(element) => {
             let structure = element
                 .structure()
@@ -94,7 +111,7 @@ fn record(
         let message = bus
             .timed_pop(gst::ClockTime::from_seconds(60))
             .expect("no end in a minute");
-        take(&message);
+        note(&message);
         if wanted.contains(&message.type_()) {
             break;
         }
@@ -108,12 +125,12 @@ fn record(
         gst::BusSyncReply::Drop
     });
     while let Some(message) = bus.pop() {
-        take(&message);
+        note(&message);
     }
     pipeline.set_state(gst::State::Null).unwrap();
     bus.unset_sync_handler();
     for message in receiver.try_iter() {
-        take(&message);
+        note(&message);
     }
     (held.property("stats"), messages, warnings)
 }
@@ -177,6 +194,91 @@ fn each_incident_is_one_file_with_its_run_up() {
             );
         }
     }
+}
+
+#[test]
+fn every_result_of_a_frame_counts() {
+    let folder = folder("results");
+    let properties = format!(
+        "location={} encoder=jpegenc pre-roll=100000000 post-roll=100000000",
+        folder.display()
+    );
+    let (stats, messages, warnings) = record_results(&source(100), &properties, |frame| {
+        let first = result("first.vadlite", frame, frame == 70);
+        let second = result("second.vadlite", frame, [30, 70].contains(&frame));
+        vec![first, second]
+    });
+    assert_eq!(warnings, Vec::<String>::new());
+    // Frames, however many have flagged them.
+    assert_eq!(stats.get::<u64>("flagged"), Ok(2), "{stats:?}");
+    let counted = messages.iter().map(|message| message.get("flagged"));
+    assert_eq!(counted.collect::<Vec<_>>(), [Ok(1u64), Ok(1)]);
+    let listed: Vec<Vec<_>> = videos(&folder)
+        .iter()
+        .map(|video| {
+            let listed = json(video)["flagged"].as_array().unwrap().clone();
+            let entry =
+                |known: &serde_json::Value| (known["model"].clone(), known["frame"].clone());
+            listed.iter().map(entry).collect()
+        })
+        .collect();
+    let entry = |model: &str, frame: u64| (model.into(), frame.into());
+    assert_eq!(
+        listed,
+        [
+            vec![entry("second.vadlite", 30)],
+            vec![entry("first.vadlite", 70), entry("second.vadlite", 70)]
+        ]
+    );
+}
+
+/// The description's fields are an interface: as they are, in their order, numbers as double.
+#[test]
+fn the_description_has_its_fields() {
+    let folder = folder("fields");
+    record(
+        &source(30),
+        &format!("location={} encoder=jpegenc", folder.display()),
+        &[10],
+    );
+    let video = &videos(&folder)[0];
+    let text = std::fs::read_to_string(video.with_extension("json")).unwrap();
+    let begun = json(video)["begun"].as_str().unwrap().to_owned();
+    let name = video.file_name().unwrap().to_str().unwrap();
+    assert_eq!(
+        text,
+        format!(
+            r#"{{
+  "file": "{name}",
+  "complete": true,
+  "begun": "{begun}",
+  "start": 0,
+  "frames": 30,
+  "model": "made-up.vadlite",
+  "worst_frame": 10,
+  "score": 2.1,
+  "flagged": [
+    {{
+      "frame": 10,
+      "time": 333333333,
+      "score": 2.1,
+      "threshold": 1.0,
+      "model": "made-up.vadlite",
+      "regions": [
+        {{
+          "x": 0.0,
+          "y": 0.0,
+          "w": 0.5,
+          "h": 0.5,
+          "score": 2.0999999046325684
+        }}
+      ]
+    }}
+  ]
+}}
+"#
+        )
+    );
 }
 
 #[test]
@@ -275,6 +377,56 @@ fn a_new_size_makes_a_new_file() {
         .map(|video| play(video).len())
         .collect();
     assert_eq!(frames, [60, 60]);
+}
+
+/// What was flagged before a flush and never encoded does not flag the frames after it, whose times begin anew.
+#[test]
+fn a_flush_takes_what_is_on_its_way() {
+    init();
+    let folder = folder("flush");
+    let element = gst::ElementFactory::make("vadliterecord")
+        .property("location", folder.to_str().unwrap())
+        .property("encoder", "jpegenc")
+        .build()
+        .unwrap();
+    let mut harness = gst_check::Harness::with_element(&element, Some("sink"), None);
+    harness.set_src_caps_str("video/x-raw,format=I420,width=64,height=48,framerate=30/1");
+    harness.play();
+    let push = |harness: &mut gst_check::Harness, frame: u64, flagged| {
+        let mut buffer = gst::Buffer::with_size(64 * 48 * 3 / 2).unwrap();
+        let inner = buffer.get_mut().unwrap();
+        inner.set_pts(gst::ClockTime::from_nseconds(frame * FRAME));
+        result("made-up.vadlite", frame, flagged)
+            .write(inner)
+            .unwrap();
+        harness.push(buffer).unwrap();
+    };
+    // Nothing gets to the encoder before the flush.
+    let children = element.downcast_ref::<gst::Bin>().unwrap().children();
+    let is_queue = |child: &&gst::Element| child.name().starts_with("queue");
+    let queue = children.iter().find(is_queue).unwrap();
+    let pad = queue.static_pad("src").unwrap();
+    let types = gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER;
+    let block = pad
+        .add_probe(types, |_, _| gst::PadProbeReturn::Ok)
+        .unwrap();
+    for frame in 0..20 {
+        push(&mut harness, frame, frame == 10);
+    }
+    assert!(harness.push_event(gst::event::FlushStart::new()));
+    pad.remove_probe(block);
+    assert!(harness.push_event(gst::event::FlushStop::new(true)));
+    let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    assert!(harness.push_event(gst::event::Segment::new(&segment)));
+    for frame in 0..20 {
+        push(&mut harness, frame, false);
+    }
+    assert!(harness.push_event(gst::event::Eos::new()));
+    // Stopping waits for the recorder.
+    element.set_state(gst::State::Null).unwrap();
+    let stats: gst::Structure = element.property("stats");
+    assert_eq!(stats.get::<u64>("flagged"), Ok(1), "{stats:?}");
+    assert_eq!(videos(&folder), Vec::<PathBuf>::new());
 }
 
 /// A file system of a megabyte; gone with the test.

@@ -180,7 +180,7 @@ impl<'a> Cards<'a> {
         };
         // A missed defect's map would hardly be seen on the threshold's scale, and where it is highest is what one wants to know.
         let scale = self.threshold.min(example.score);
-        heatmap::draw(&mut self.overlay, picture, map, scale)
+        Ok(heatmap::draw(&mut self.overlay, picture, map, scale)?)
     }
 }
 

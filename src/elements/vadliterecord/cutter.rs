@@ -56,6 +56,11 @@ impl<T: Clone> Cutter<T> {
         }
     }
 
+    /// Until when the open incident goes; `None` where none is open.
+    pub fn end(&self) -> Option<u64> {
+        self.end
+    }
+
     /// Takes in the time of the frame to come and whether it is a key frame, before anything else of it.
     pub fn split(&mut self, time: u64, key: bool, steps: &mut Vec<Step<T>>) {
         let long = self

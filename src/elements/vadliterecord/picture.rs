@@ -1,59 +1,109 @@
 //! An incident's worst frame as a picture, with the heatmap.
 
-use crate::video::heatmap;
+use super::error::RecordError;
+use crate::geometry::Size;
+use crate::video::heatmap::{self, HeatmapError};
 use crate::video::meta::ResultMap;
 use crate::video::overlay::{MapView, Overlay};
-use anyhow::Context as _;
+use gst_video::{VideoConverter, VideoFormat, VideoFrameRef, VideoInfo};
 use image::RgbImage;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A frame as it came, kept without copying it.
-pub struct Frame {
+/// A raw frame as it came, held until its incident is complete, without a copy.
+pub struct HeldFrame {
     pub buffer: gst::Buffer,
-    pub info: gst_video::VideoInfo,
-    pub threshold: f64,
+    pub info: VideoInfo,
     /// The map is on it already.
     pub drawn: bool,
     pub map: Option<ResultMap>,
-    /// Counts the frames that are held.
+    /// One of the references that count the frames held.
     pub _held: Arc<()>,
 }
 
-impl Frame {
-    /// Writes the frame as PNG.
+/// Why a frame does not become a picture.
+#[derive(Debug, thiserror::Error)]
+pub enum PictureError {
+    #[error("it cannot be made RGB")]
+    Convert(#[from] glib::BoolError),
+    #[error("its anomaly map is of another size than it says")]
+    Map,
+    #[error(transparent)]
+    Heatmap(#[from] HeatmapError),
+    #[error("it cannot be written")]
+    Write(#[from] image::ImageError),
+}
+
+impl HeldFrame {
+    /// Writes the frame with its heatmap, coloured relative to `threshold`, in the format that the path's extension names.
     ///
     /// # Errors
-    /// What has stopped that.
-    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let (width, height) = (self.info.width(), self.info.height());
-        let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, width, height)
-            .stride(&[width as i32 * 3])
-            .fps(self.info.fps())
-            .build()?;
-        let converter = gst_video::VideoConverter::new(&self.info, &info, None)?;
-        let mut rgb = gst::Buffer::with_size(width as usize * height as usize * 3)?;
-        {
-            let from =
-                gst_video::VideoFrameRef::from_buffer_ref_readable(&self.buffer, &self.info)?;
-            let rgb = rgb.get_mut().context("a new buffer is not shared")?;
-            let mut to = gst_video::VideoFrameRef::from_buffer_ref_writable(rgb, &info)?;
-            converter.frame_ref(&from, &mut to);
-        }
-        let pixels = rgb.map_readable()?.to_vec();
-        let mut picture =
-            RgbImage::from_raw(width, height, pixels).context("a frame of another size")?;
+    /// [`RecordError::Picture`].
+    pub fn save(&self, path: &Path, threshold: f64) -> Result<(), RecordError> {
+        self.picture(threshold)
+            .and_then(|picture| Ok(picture.save(path)?))
+            .map_err(|source| RecordError::Picture {
+                path: path.to_owned(),
+                size: Size::new(self.info.height() as usize, self.info.width() as usize),
+                format: self.info.format(),
+                source,
+            })
+    }
+
+    fn picture(&self, threshold: f64) -> Result<RgbImage, PictureError> {
+        let mut picture = self.rgb()?;
         // On a grey frame the map is there in grey: in colour it is easier to see.
         let draws = !self.drawn || self.info.is_gray();
         if let Some(map) = self.map.as_ref().filter(|_| draws) {
-            let values = map.to_array().context("a map of another size")?;
+            let values = map.to_array().ok_or(PictureError::Map)?;
             let view = MapView {
                 values: values.view(),
                 roi: map.roi,
             };
-            picture = heatmap::draw(&mut Overlay::new(), picture, view, self.threshold as f32)?;
+            picture = heatmap::draw(&mut Overlay::new(), picture, view, threshold as f32)?;
         }
-        picture.save(path)?;
-        Ok(())
+        Ok(picture)
+    }
+
+    fn rgb(&self) -> Result<RgbImage, glib::BoolError> {
+        let (width, height) = (self.info.width(), self.info.height());
+        let info = VideoInfo::builder(VideoFormat::Rgb, width, height)
+            .stride(&[width as i32 * 3])
+            .fps(self.info.fps())
+            .build()?;
+        let converter = VideoConverter::new(&self.info, &info, None)?;
+        let mut rgb = gst::Buffer::with_size(width as usize * height as usize * 3)?;
+        let from = VideoFrameRef::from_buffer_ref_readable(&self.buffer, &self.info)?;
+        let mut to = VideoFrameRef::from_buffer_ref_writable(rgb.make_mut(), &info)?;
+        converter.frame_ref(&from, &mut to);
+        RgbImage::from_raw(width, height, to.plane_data(0)?.to_vec())
+            .ok_or_else(|| glib::bool_error!("The frame holds fewer bytes than its size"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detector::error::Chain;
+
+    #[test]
+    fn a_frame_that_makes_no_picture_is_told_with_its_file_size_and_format() {
+        gst::init().unwrap();
+        let frame = HeldFrame {
+            // As of a camera that breaks off.
+            buffer: gst::Buffer::with_size(100).unwrap(),
+            info: VideoInfo::builder(VideoFormat::Nv12, 320, 240)
+                .build()
+                .unwrap(),
+            drawn: false,
+            map: None,
+            _held: Arc::new(()),
+        };
+        let error = frame.save(Path::new("incident.png"), 1.0).unwrap_err();
+        assert_eq!(
+            Chain(&error).to_string(),
+            "incident.png: the frame of 320x240 in NV12: it cannot be made RGB: Failed to map VideoFrame"
+        );
+        assert!(!Path::new("incident.png").exists());
     }
 }

@@ -2,20 +2,31 @@
 
 use std::io;
 use std::path::Path;
+use std::time::SystemTime;
 
-/// What the names of incidents begin with; the time follows, so that names sort by it.
-pub const PREFIX: &str = "incident-";
+/// What the names of incidents begin with.
+const PREFIX: &str = "incident-";
 /// What belongs to one incident.
-pub const KINDS: [&str; 3] = ["mkv", "json", "png"];
+const KINDS: [&str; 3] = ["mkv", "json", "png"];
 
-/// Removes the oldest incidents in `folder` (but never `current`) until at most `files` with `bytes` are left; 0 is no limit. Returns how
-/// many went.
+/// The name of an incident that begins now, without an extension. Names sort by time; several elements may write to one folder.
+pub fn new_name(now: SystemTime) -> String {
+    let time: String = humantime::format_rfc3339_millis(now)
+        .to_string()
+        .chars()
+        .filter(|letter| !"-:".contains(*letter))
+        .collect();
+    format!("{PREFIX}{time}-{:04x}", fastrand::u16(..))
+}
+
+/// Removes the oldest incidents in `folder` (but never `current`) until at most `files` with `bytes` are left; 0 is no limit. Returns the
+/// names of those that went.
 ///
 /// # Errors
 /// The folder cannot be read. A file that cannot be removed is left.
-pub fn enforce(folder: &Path, current: &str, bytes: u64, files: u64) -> io::Result<u64> {
+pub fn enforce(folder: &Path, current: &str, bytes: u64, files: u64) -> io::Result<Vec<String>> {
     if bytes == 0 && files == 0 {
-        return Ok(0);
+        return Ok(Vec::new());
     }
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -40,8 +51,8 @@ pub fn enforce(folder: &Path, current: &str, bytes: u64, files: u64) -> io::Resu
         sizes.iter().sum::<u64>() + size(current),
         names.len() as u64 + own,
     );
-    let mut removed = 0;
-    for (name, size) in names.iter().zip(sizes) {
+    let mut removed = Vec::new();
+    for (name, size) in names.into_iter().zip(sizes) {
         if (bytes == 0 || held <= bytes) && (files == 0 || count <= files) {
             break;
         }
@@ -50,7 +61,7 @@ pub fn enforce(folder: &Path, current: &str, bytes: u64, files: u64) -> io::Resu
         }
         held -= size;
         count -= 1;
-        removed += 1;
+        removed.push(name);
     }
     Ok(removed)
 }
@@ -78,15 +89,15 @@ mod tests {
         std::fs::write(folder.path().join("holiday.mkv"), [0; 10_000]).unwrap();
         let enforce =
             |current, bytes, files| enforce(folder.path(), current, bytes, files).unwrap();
-        assert_eq!(enforce("incident-4", 0, 0), 0);
-        assert_eq!(enforce("incident-4", 0, 3), 1);
+        assert!(enforce("incident-4", 0, 0).is_empty());
+        assert_eq!(enforce("incident-4", 0, 3), names[..1]);
         assert_eq!(left(), names[1..]);
         assert!(!folder.path().join("incident-1.json").exists());
-        assert_eq!(enforce("incident-4", 600, 0), 1);
+        assert_eq!(enforce("incident-4", 600, 0), names[1..2]);
         assert_eq!(left(), names[2..]);
         // The one that is being written stays, however large.
         make();
-        assert_eq!(enforce("incident-1", 1, 0), 3);
+        assert_eq!(enforce("incident-1", 1, 0), names[1..]);
         assert_eq!(left(), names[..1]);
         assert!(folder.path().join("holiday.mkv").exists());
     }

@@ -1,5 +1,6 @@
 //! The properties of `vadliterecord`.
 
+use super::error::StartError;
 use crate::elements::time;
 use gst::prelude::*;
 use std::path::PathBuf;
@@ -34,14 +35,14 @@ impl Default for Settings {
 
 impl Settings {
     /// # Errors
-    /// A time that is meant in another unit.
-    pub fn check(&self) -> Result<(), String> {
+    /// [`StartError::Time`].
+    pub fn check(&self) -> Result<(), StartError> {
         for (name, time) in [
             ("pre-roll", self.pre_roll),
             ("post-roll", self.post_roll),
             ("max-duration", self.max_duration),
         ] {
-            time::check(name, time)?;
+            time::check(name, time).map_err(StartError::Time)?;
         }
         Ok(())
     }
@@ -90,14 +91,14 @@ pub fn properties() -> &'static [glib::ParamSpec] {
         vec![
             glib::ParamSpecString::builder("location")
                 .nick("Location")
-                .blurb("Folder of the incidents, made where it is missing: of each a video (.mkv), what is known of it (.json) and its worst frame with the heatmap (.png)")
+                .blurb("Folder of the incidents, made where it is missing")
                 .default_value(".")
                 .mutable_ready()
                 .build(),
-            number("pre-roll", "Pre-roll", defaults.pre_roll, "Time recorded before the first flagged frame, in ns; up to a second more, so that the file begins with a key frame"),
-            number("post-roll", "Post-roll", defaults.post_roll, "Time recorded after the last flagged frame, in ns. Flagged frames whose recordings would overlap are one incident"),
-            number("max-duration", "Longest recording", defaults.max_duration, "Time after which an incident that goes on continues in another file, in ns; with the next key frame, so that nothing is lost between them. Limits on what is kept hold for each file. 0: no limit"),
-            number("max-bytes", "Largest size", 0, "Bytes that all incidents in the folder may take, those of former runs as well; the oldest are removed first. 0: no limit"),
+            number("pre-roll", "Pre-roll", defaults.pre_roll, "Time recorded before the first flagged frame, in ns; up to a second more"),
+            number("post-roll", "Post-roll", defaults.post_roll, "Time recorded after the last flagged frame, in ns"),
+            number("max-duration", "Longest recording", defaults.max_duration, "Time after which an incident that goes on continues in another file, in ns. 0: no limit"),
+            number("max-bytes", "Largest size", 0, "Bytes that all incidents in the folder may take; the oldest are removed first. 0: no limit"),
             number("max-files", "Most incidents", 0, "Incidents that the folder may hold; the oldest are removed first. 0: no limit"),
             glib::ParamSpecString::builder("encoder")
                 .nick("Encoder")
@@ -106,7 +107,7 @@ pub fn properties() -> &'static [glib::ParamSpec] {
                 .build(),
             glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                 .nick("Statistics")
-                .blurb("incidents: files complete; flagged: flagged frames seen; bytes: written to videos; failed: incidents that could not be written; dropped: frames that the encoder or the disk was too slow for; removed: incidents that had to go")
+                .blurb("Counters since the start: incidents, flagged, bytes, failed, dropped, removed")
                 .read_only()
                 .build(),
         ]

@@ -6,6 +6,27 @@ use std::path::Path;
 /// Longest wait for the last bytes to reach the disk.
 const FINISH: gst::ClockTime = gst::ClockTime::from_seconds(5);
 
+/// Why a video is not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    #[error("GStreamer has no element {0}; install its good plugins")]
+    Element(&'static str),
+    #[error("the muxer cannot be connected")]
+    Link(#[source] glib::BoolError),
+    /// The debug text says where in the pipeline, and what the system said.
+    #[error("{error}{}", debug.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
+    Pipeline {
+        error: glib::Error,
+        debug: Option<glib::GString>,
+    },
+    #[error("it cannot be written")]
+    Start(#[from] gst::StateChangeError),
+    #[error("it takes no more frames")]
+    Push(#[from] gst::FlowError),
+    #[error("the disk does not take the end of the file within {} s", FINISH.seconds())]
+    Unfinished,
+}
+
 pub struct Writer {
     pipeline: gst::Pipeline,
     source: gst_app::AppSrc,
@@ -21,13 +42,16 @@ impl Writer {
     ///
     /// # Errors
     /// A missing element, or a file that cannot be made.
-    pub fn create(path: &Path, caps: &gst::Caps) -> Result<Self, String> {
-        let make = |name: &str| {
-            gst::ElementFactory::make(name)
-                .build()
-                .map_err(|_| format!("GStreamer has no element {name}; install its good plugins"))
+    pub fn create(path: &Path, caps: &gst::Caps) -> Result<Self, WriteError> {
+        let make = |name| {
+            let element = gst::ElementFactory::make(name).build();
+            element.map_err(|_| WriteError::Element(name))
         };
-        let source = make("appsrc")?;
+        let source = gst_app::AppSrc::builder()
+            .format(gst::Format::Time)
+            .caps(caps)
+            .max_bytes(64 << 20)
+            .build();
         let muxer = make("matroskamux")?;
         muxer.set_property("writing-app", "vadlite");
         let sink = make("filesink")?;
@@ -37,17 +61,14 @@ impl Writer {
         sink.set_property("async", false);
         let pipeline = gst::Pipeline::new();
         let link = || {
-            pipeline.add_many([&source, &muxer, &sink])?;
-            gst::Element::link_many([&source, &muxer, &sink])
+            let elements = [source.upcast_ref(), &muxer, &sink];
+            pipeline.add_many(elements)?;
+            gst::Element::link_many(elements)?;
+            pipeline
+                .bus()
+                .ok_or_else(|| glib::bool_error!("A pipeline without a bus"))
         };
-        link().map_err(|error: glib::BoolError| error.to_string())?;
-        let source: gst_app::AppSrc = source
-            .downcast()
-            .map_err(|_| "appsrc is of another type".to_owned())?;
-        source.set_format(gst::Format::Time);
-        source.set_caps(Some(caps));
-        source.set_max_bytes(64 << 20);
-        let bus = pipeline.bus().ok_or("a pipeline without a bus")?;
+        let bus = link().map_err(WriteError::Link)?;
         let writer = Self {
             pipeline,
             source,
@@ -56,9 +77,9 @@ impl Writer {
             frames: 0,
             bytes: 0,
         };
-        if writer.pipeline.set_state(gst::State::Playing).is_err() {
+        if let Err(error) = writer.pipeline.set_state(gst::State::Playing) {
             writer.check()?;
-            return Err(format!("{} cannot be written", path.display()));
+            return Err(error.into());
         }
         Ok(writer)
     }
@@ -67,7 +88,7 @@ impl Writer {
     ///
     /// # Errors
     /// What has stopped the file from being written.
-    pub fn write(&mut self, mut buffer: gst::Buffer) -> Result<(), String> {
+    pub fn write(&mut self, mut buffer: gst::Buffer) -> Result<(), WriteError> {
         self.check()?;
         let pts = buffer.pts();
         let start = *self.start.get_or_insert(pts.unwrap_or_default());
@@ -76,17 +97,19 @@ impl Writer {
         let inner = buffer.make_mut();
         inner.set_pts(pts.map(|pts| pts.saturating_sub(start)));
         inner.set_dts(inner.dts().map(|dts| dts.saturating_sub(start)));
-        self.source
-            .push_buffer(buffer)
-            .map(|_| ())
-            .map_err(|error| self.check().err().unwrap_or_else(|| error.to_string()))
+        if let Err(error) = self.source.push_buffer(buffer) {
+            // The reason, where the pipeline has given one.
+            self.check()?;
+            return Err(error.into());
+        }
+        Ok(())
     }
 
     /// An error that the file's pipeline has met.
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), WriteError> {
         match self.bus.pop_filtered(&[gst::MessageType::Error]) {
             None => Ok(()),
-            Some(message) => Err(reason(&message)),
+            Some(message) => outcome(&message),
         }
     }
 
@@ -94,14 +117,12 @@ impl Writer {
     ///
     /// # Errors
     /// What has stopped that.
-    pub fn finish(self) -> Result<(), String> {
+    pub fn finish(self) -> Result<(), WriteError> {
         let _ = self.source.end_of_stream();
         let wanted = [gst::MessageType::Eos, gst::MessageType::Error];
-        let message = self.bus.timed_pop_filtered(FINISH, &wanted);
-        match message {
-            None => Err("the disk does not take the end of the file".into()),
-            Some(message) if message.type_() == gst::MessageType::Error => Err(reason(&message)),
-            Some(_) => Ok(()),
+        match self.bus.timed_pop_filtered(FINISH, &wanted) {
+            None => Err(WriteError::Unfinished),
+            Some(message) => outcome(&message),
         }
     }
 }
@@ -112,12 +133,13 @@ impl Drop for Writer {
     }
 }
 
-fn reason(message: &gst::Message) -> String {
+/// The error that a message tells of, if it is one.
+fn outcome(message: &gst::Message) -> Result<(), WriteError> {
     match message.view() {
-        gst::MessageView::Error(error) => match error.debug() {
-            Some(debug) => format!("{} ({debug})", error.error()),
-            None => error.error().to_string(),
-        },
-        _ => "no error".into(),
+        gst::MessageView::Error(error) => Err(WriteError::Pipeline {
+            error: error.error(),
+            debug: error.debug(),
+        }),
+        _ => Ok(()),
     }
 }
