@@ -3,10 +3,10 @@
 //!     cargo bench --bench detector
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use gstvadlite::detector::Recipe;
 use gstvadlite::detector::anomaly_map::AnomalyMap;
 use gstvadlite::detector::backbone::{Backbone, BackboneFile, resolve};
 use gstvadlite::detector::error::{Chain, Error};
-use gstvadlite::detector::heads::Recipe;
 use gstvadlite::detector::method::{Method, Preset};
 use gstvadlite::detector::{Detector, FitOptions, Fitter, Progress, RuntimeOptions};
 use gstvadlite::geometry::Size;

@@ -6,8 +6,8 @@
 
 use anyhow::Context as _;
 use gstvadlite::cli::images;
+use gstvadlite::detector::Recipe;
 use gstvadlite::detector::backbone::{Backbone, BackboneFile, DEFAULT_BACKBONE, find};
-use gstvadlite::detector::heads::Recipe;
 use gstvadlite::detector::method::{Method, Preset};
 use gstvadlite::detector::{FitOptions, Fitter, Progress, RuntimeOptions};
 use gstvadlite::geometry::{Roi, Size};

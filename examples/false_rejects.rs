@@ -7,7 +7,7 @@
 
 use clap::Parser as _;
 use gstvadlite::cli::images::{ImageFile, list, target};
-use gstvadlite::detector::heads::Recipe;
+use gstvadlite::detector::Recipe;
 use gstvadlite::detector::method::{Method, Preset};
 use gstvadlite::detector::{Detector, FitOptions, Fitter, Progress, backbone};
 use gstvadlite::geometry::{Roi, Size};

@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn what_does_not_end_is_let_go() {
         let (end, ends) = channel::<()>();
-        let thread = Owned::spawn("waits", move || drop(ends.recv()), |_| ()).unwrap();
+        let thread = Owned::spawn("waits", move || _ = ends.recv(), |_| ()).unwrap();
         assert!(!thread.join_within(Duration::from_millis(20)));
         drop(end);
     }

@@ -425,7 +425,7 @@ fn properties_have_their_defaults_and_ranges() {
             pspec.blurb().is_some_and(|blurb| blurb.len() > 10),
             "{name}"
         );
-        let default = gst::glib::Value::serialize(&element.property_value(name));
+        let default = glib::Value::serialize(&element.property_value(name));
         assert_eq!(default.unwrap_or_default(), value, "{name}");
     }
     for (name, value) in [

@@ -215,7 +215,7 @@ proptest! {
         }
         let info = info.build().unwrap();
         let target = Target { size: Size::new(out_height, out_width), normalization: Normalization { mean: [0.5, 0.4, 0.3], std: [0.5, 0.25, 0.2] }, roi };
-        let planes: Vec<Plane> = raw.planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
+        let planes: Vec<Plane<'_>> = raw.planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
         let mut tensor = target.tensor();
         tensor.fill(f32::NAN);
         let mut preprocess = Preprocess::new(Layout::from_info(&info).unwrap(), target);
@@ -249,7 +249,7 @@ proptest! {
         let target = Target { size: Size::new(7, 5), normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] }, roi: Roi::WHOLE };
         let mut preprocess = Preprocess::new(Layout::from_info(&info).unwrap(), target);
         let mut tensor = target.tensor();
-        let mut planes: Vec<Plane> = raw.planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
+        let mut planes: Vec<Plane<'_>> = raw.planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
         prop_assert!(preprocess.run(&planes, tensor.view_mut()).is_ok());
         let index = which.index(planes.len());
         let short = planes[index].data.len().saturating_sub(cut);

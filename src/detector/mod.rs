@@ -2,22 +2,26 @@
 //!
 //! An image tensor comes in, a score, a map and regions come out; [`Detector`] is the way of one frame, [`Fitter`] makes its model.
 
+// Public for the project's own benchmarks.
+#[doc(hidden)]
 pub mod anomaly_map;
 pub mod backbone;
 pub mod calibration;
-pub mod drift;
-pub mod embedding;
+pub(crate) mod drift;
+pub(crate) mod embedding;
 pub mod error;
-pub mod features;
+pub(crate) mod features;
 mod fit;
-pub mod head_tensors;
-pub mod heads;
+pub(crate) mod head_tensors;
+pub(crate) mod heads;
 pub mod method;
-pub mod metrics;
+#[cfg(feature = "cli")]
+pub(crate) mod metrics;
 pub mod model_file;
-pub mod progress;
-pub mod samples;
-pub mod scorer;
+pub(crate) mod progress;
+pub(crate) mod samples;
+pub(crate) mod scorer;
+#[doc(hidden)]
 pub mod search;
 pub mod taps;
 
@@ -25,6 +29,7 @@ pub use anomaly_map::Region;
 pub use backbone::{Device, RuntimeOptions};
 pub use error::{Error, Result};
 pub use fit::{FitOptions, Fitter};
+pub use heads::Recipe;
 pub use progress::{Cancel, Progress};
 
 use crate::geometry::Size;
@@ -34,7 +39,6 @@ use calibration::Calibration;
 use embedding::Embedding;
 use error::{BackboneError, InferenceError, ModelError};
 use features::Features;
-use heads::Recipe;
 use model_file::{Metadata, ModelFile};
 use ndarray::{ArrayView2, ArrayView3};
 use scorer::Scorer;

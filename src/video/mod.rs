@@ -1,11 +1,11 @@
 //! Pictures: raw frames to tensors, heatmaps into frames, results onto buffers. Knows no head.
 
 #[cfg(feature = "analytics")]
-pub mod analytics;
-pub mod colormap;
+pub(crate) mod analytics;
+pub(crate) mod colormap;
 pub mod formats;
 pub mod frame;
-pub mod heatmap;
+pub(crate) mod heatmap;
 pub mod meta;
 pub mod overlay;
 pub mod preprocess;

@@ -3,8 +3,9 @@
 use super::{Picture, model};
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoFrameRef, VideoInfo};
-pub use gstvadlite::video::formats::FORMATS;
 use std::sync::Once;
+
+pub const FORMATS: [VideoFormat; 15] = gstvadlite::video::formats::FORMATS;
 
 pub fn init() {
     static INIT: Once = Once::new();
