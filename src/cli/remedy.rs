@@ -18,22 +18,22 @@ pub fn described(error: &anyhow::Error) -> String {
 fn remedy(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     // These two speak for their causes, which are no causes of their own then.
     let text = match cause.downcast_ref::<Error>() {
-        Some(Error::Runtime(error)) => against_runtime(error),
-        Some(Error::Fit(error)) => return against_fit(error),
+        Some(Error::Runtime(error)) => runtime_remedy(error),
+        Some(Error::Fit(error)) => return fit_remedy(error),
         _ => {
             if let Some(error) = cause.downcast_ref::<FitError>() {
-                return against_fit(error);
+                return fit_remedy(error);
             }
-            let backbone = cause.downcast_ref().and_then(against_backbone);
-            let model = || cause.downcast_ref().and_then(against_model);
-            let inference = || cause.downcast_ref().and_then(against_inference);
+            let backbone = cause.downcast_ref().and_then(backbone_remedy);
+            let model = || cause.downcast_ref().and_then(model_remedy);
+            let inference = || cause.downcast_ref().and_then(inference_remedy);
             backbone.or_else(model).or_else(inference)
         }
     };
     text.map(str::to_owned)
 }
 
-fn against_runtime(error: &RuntimeError) -> Option<&'static str> {
+fn runtime_remedy(error: &RuntimeError) -> Option<&'static str> {
     match error {
         RuntimeError::DeviceMissing { device, .. } if *device == Device::Xnnpack.name() => {
             Some("take a library that was built with --use_xnnpack, or --device cpu")
@@ -41,7 +41,9 @@ fn against_runtime(error: &RuntimeError) -> Option<&'static str> {
         RuntimeError::DeviceMissing { .. } => Some(
             "take the library of the PyPI package onnxruntime-gpu (on a Jetson: NVIDIA's), or --device cpu",
         ),
-        RuntimeError::DeviceRefuses { .. } => Some("--device cpu runs on the processor"),
+        RuntimeError::DeviceRefuses { .. } => {
+            Some("see that the device and its driver are there, or take --device cpu")
+        }
         // These tell where they looked, and what to put there.
         RuntimeError::NotFound { .. }
         | RuntimeError::Named { .. }
@@ -49,11 +51,11 @@ fn against_runtime(error: &RuntimeError) -> Option<&'static str> {
     }
 }
 
-fn against_backbone(error: &BackboneError) -> Option<&'static str> {
+fn backbone_remedy(error: &BackboneError) -> Option<&'static str> {
     match error {
         BackboneError::NotFound { .. } => Some("name its path with --backbone"),
         BackboneError::NotTheModels { .. } => {
-            Some("name the right file with --backbone, or fit again")
+            Some("name the right file with --backbone, or fit the model again")
         }
         BackboneError::NoTap { .. } => Some("choose among them with --taps"),
         BackboneError::RefusedOnDevice { .. } => Some(
@@ -63,19 +65,21 @@ fn against_backbone(error: &BackboneError) -> Option<&'static str> {
     }
 }
 
-fn against_model(error: &ModelError) -> Option<&'static str> {
+fn model_remedy(error: &ModelError) -> Option<&'static str> {
     match error {
         ModelError::Read(error) if error.kind() == ErrorKind::NotFound => {
             Some("make one with `vadlite fit`")
         }
         ModelError::Read(_) | ModelError::Write(_) => None,
-        ModelError::NoMetadata => Some("name a file that `vadlite fit` has made"),
+        ModelError::Version { found, known } if found > known => {
+            Some("take a newer vadlite, or fit the model again")
+        }
         // Whatever it is, a fit makes a file without it.
         _ => Some("fit the model again"),
     }
 }
 
-fn against_fit(error: &FitError) -> Option<String> {
+fn fit_remedy(error: &FitError) -> Option<String> {
     match error {
         FitError::TooLarge { fitting, .. } => Some(format!(
             "choose --dimensions {fitting} or less, smaller --taps or a smaller --size"
@@ -85,7 +89,7 @@ fn against_fit(error: &FitError) -> Option<String> {
     }
 }
 
-fn against_inference(error: &InferenceError) -> Option<&'static str> {
+fn inference_remedy(error: &InferenceError) -> Option<&'static str> {
     match error {
         InferenceError::Feature => Some("choose other --taps"),
         _ => None,
