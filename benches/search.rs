@@ -42,7 +42,7 @@ fn exact(criterion: &mut Criterion) {
     let mut bank = Bank::new(bank_vectors.clone(), dimensions);
     let mut group = criterion.benchmark_group("16 queries, 10000 x 160");
     group.bench_function("Bank::nearest", |b| {
-        b.iter(|| bank.nearest(black_box(&panel)))
+        b.iter(|| bank.nearest(black_box(&panel)));
     });
     group.bench_function("one by one", |b| {
         b.iter(|| {

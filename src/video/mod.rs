@@ -2,7 +2,9 @@
 
 #[cfg(feature = "analytics")]
 pub(crate) mod analytics;
-pub(crate) mod colormap;
+// Public for the project's own tests.
+#[doc(hidden)]
+pub mod colormap;
 pub mod formats;
 pub mod frame;
 pub(crate) mod heatmap;
