@@ -213,3 +213,174 @@ fn fit_remedy(error: &FitError) -> Option<&'static str> {
         FitError::Serialize(_) | FitError::Tensor(_) | FitError::Cancelled => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detector::backbone::runtime;
+    use crate::detector::error::{LibraryError, TensorError};
+    use crate::elements::vadlite::properties::properties;
+    use std::collections::BTreeSet;
+
+    /// An error of each kind that a user can do something about, and words of what that is.
+    fn errors() -> Vec<(Error, &'static [&'static str])> {
+        // Its errors are made by the library.
+        runtime::environment(None).unwrap();
+        let backbone = |source| Error::backbone("net.onnx", source);
+        let model = |source| Error::model("part.vadlite", source);
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        let refused = || ort::Error::new("no");
+        let not_the_models = BackboneError::NotTheModels {
+            model: "part.vadlite".into(),
+            name: "net.onnx".into(),
+            found: "1".into(),
+            needed: "2".into(),
+        };
+        let too_large = FitError::TooLarge {
+            positions: 1,
+            dimensions: 1,
+            bytes: 1,
+            fitting: 1,
+        };
+        let missing_device = |device| RuntimeError::DeviceMissing {
+            device,
+            library: "libonnxruntime.so".into(),
+        };
+        let not_found = RuntimeError::NotFound {
+            oldest: 20,
+            searched: String::new(),
+        };
+        let named = RuntimeError::Named {
+            by: "ORT_DYLIB_PATH",
+            path: "lib.so".into(),
+            source: LibraryError::Load("no".into()),
+        };
+        let gpu = BackboneError::RefusedOnDevice {
+            device: "cuda",
+            source: refused(),
+        };
+        vec![
+            (
+                not_found.into(),
+                &["./setup", "property onnxruntime", "ORT_DYLIB_PATH"],
+            ),
+            (named.into(), &["PyPI package onnxruntime"]),
+            (
+                missing_device("cuda").into(),
+                &["onnxruntime-gpu", "Jetson", "device=cpu"],
+            ),
+            (
+                missing_device("xnnpack").into(),
+                &["--use_xnnpack", "device=cpu"],
+            ),
+            (
+                RuntimeError::DeviceRefuses {
+                    device: "cuda",
+                    source: refused(),
+                }
+                .into(),
+                &["driver", "device=cpu"],
+            ),
+            (
+                backbone(BackboneError::NotFound {
+                    searched: Vec::new(),
+                }),
+                &["property backbone", "fit"],
+            ),
+            (
+                backbone(not_the_models),
+                &["property backbone", "fit the model again"],
+            ),
+            (backbone(gpu), &["mobilenetv2.onnx", "device=cpu"]),
+            (backbone(BackboneError::Inputs(2)), &["property backbone"]),
+            (
+                model(ModelError::Read(missing())),
+                &["vadlite fit", "mode=learn"],
+            ),
+            (model(ModelError::Empty), &["fit the model again"]),
+            (
+                model(ModelError::Version { found: 9, known: 1 }),
+                &["newer vadlite"],
+            ),
+            (
+                model(TensorError::NotFinite("head.mean".into()).into()),
+                &["head.mean", "fit the model again"],
+            ),
+            (too_large.into(), &["property tiles", "method=padim-lite"]),
+            (
+                FitError::Subspaces {
+                    dimensions: 1,
+                    subspaces: 2,
+                }
+                .into(),
+                &["property method"],
+            ),
+            (
+                FitError::Dimensions { wanted: 1, all: 2 }.into(),
+                &["property method"],
+            ),
+            (
+                FitError::TooFewImages {
+                    images: 1,
+                    fewest: 2,
+                }
+                .into(),
+                &["property learn-frames"],
+            ),
+            (InferenceError::Feature.into(), &["property backbone"]),
+        ]
+    }
+
+    #[test]
+    fn every_error_names_what_can_be_done_with_properties_of_the_element() {
+        let names: BTreeSet<&str> = properties().iter().map(|pspec| pspec.name()).collect();
+        for mode in [Mode::Detect, Mode::Learn] {
+            let settings = Settings {
+                mode,
+                ..Settings::default()
+            };
+            for (error, words) in errors() {
+                let text = explain(&error, &settings);
+                assert!(text.contains(&Chain(&error).to_string()), "{text}");
+                for word in words {
+                    // What is being learnt cannot be fitted again.
+                    let fits = word.contains("fit") && mode == Mode::Learn;
+                    assert!(fits || text.contains(word), "{text} lacks {word}");
+                }
+                for word in text.split("the property ").skip(1) {
+                    let name = word.split([' ', ':', ',', ';']).next().unwrap_or_default();
+                    assert!(names.contains(name), "{name} is no property: {text}");
+                }
+                for option in ["--dimensions", "--taps", "--size", "--method", "--tiles"] {
+                    assert!(!text.contains(option), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_property_that_an_error_comes_from_is_named_first() {
+        let error = |source| Error::backbone("net.onnx", source);
+        let begin = |error: &Error, mode, backbone: Option<&str>| {
+            let settings = Settings {
+                mode,
+                backbone: backbone.map(Into::into),
+                ..Settings::default()
+            };
+            explain(error, &settings)
+        };
+        let damaged = error(BackboneError::Inputs(2));
+        let text = begin(&damaged, Mode::Detect, None);
+        assert!(
+            text.starts_with("the property model: backbone net.onnx: "),
+            "{text}"
+        );
+        let text = begin(&damaged, Mode::Detect, Some("net.onnx"));
+        assert!(
+            text.starts_with("the property backbone: backbone net.onnx: "),
+            "{text}"
+        );
+        let text = begin(&damaged, Mode::Learn, None);
+        assert!(text.starts_with("backbone net.onnx: "), "{text}");
+    }
+}

@@ -53,6 +53,17 @@ impl VadLite {
         self.stats.lock().count_reload(false);
     }
 
+    /// Whether this thread holds none of the locks that a handler of a message may need.
+    #[cfg(test)]
+    pub fn is_unlocked(&self) -> bool {
+        let soon = std::time::Duration::from_secs(10);
+        self.settings.try_lock_for(soon).is_some()
+            && self.session.try_lock_for(soon).is_some()
+            && self.wanted.try_lock_for(soon).is_some()
+            && self.stats.try_lock_for(soon).is_some()
+            && self.export.try_lock_for(soon).is_some()
+    }
+
     /// Whether the source goes on without waiting for anybody; so it is held for where it does not say.
     fn is_live(&self) -> bool {
         let mut query = gst::query::Latency::new();

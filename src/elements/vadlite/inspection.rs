@@ -63,7 +63,7 @@ impl Inspection {
             });
         }
         let size = detector.input();
-        let drift = match settings.live.drift_limit {
+        let drift = match settings.drift_limit {
             0 => None,
             limit => Some(DriftWatch::new(detector.calibration(), limit)),
         };

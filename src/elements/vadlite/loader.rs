@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// How often a file is looked at. It is loaded once it was the same twice, so that one being written in place is not read half.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long the element's stop waits for a model that is just being opened: a device may take minutes to make one ready.
-const GRACE: Duration = Duration::from_millis(800);
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Towards whoever inspects: models that are ready to take over.
 #[derive(Clone)]

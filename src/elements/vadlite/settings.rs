@@ -12,9 +12,12 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstVadLiteMode")]
 pub enum Mode {
+    /// Frames are scored with the model that the property `model` names.
     #[default]
     #[enum_value(name = "Detect: score frames with the model", nick = "detect")]
     Detect,
+    /// Frames pass uninspected, with a bar for the progress drawn on them, until `learn-frames` of them have made a model. It is written
+    /// to `model`, and the element goes on as with `detect`.
     #[enum_value(
         name = "Learn: fit the model on the frames to come, write it, and go on in detect",
         nick = "learn"
@@ -26,9 +29,11 @@ pub enum Mode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstVadLiteReload")]
 pub enum Reload {
+    /// When the property `model` is set, to another file or to the same one.
     #[default]
     #[enum_value(name = "None: when the property model is set", nick = "none")]
     None,
+    /// Besides, when the file is another one, or has changed and then stayed as it is for half a second.
     #[enum_value(name = "Auto: when the file changes, too", nick = "auto")]
     Auto,
 }
@@ -37,11 +42,14 @@ pub enum Reload {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstVadLiteOverlay")]
 pub enum Overlay {
+    /// The picture stays as it is, and its memory is not copied where others share it.
     #[enum_value(name = "None: leave the picture alone", nick = "none")]
     None,
+    /// The anomaly map as colours, from green below the threshold to red at twice the threshold.
     #[default]
     #[enum_value(name = "Heatmap: colour what looks wrong", nick = "heatmap")]
     Heatmap,
+    /// A line where the anomaly map crosses the threshold.
     #[enum_value(name = "Contour: outline what looks wrong", nick = "contour")]
     Contour,
 }
@@ -50,11 +58,14 @@ pub enum Overlay {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstVadLitePostMessages")]
 pub enum PostMessages {
+    /// No frame. Other messages, such as `vadlite-model`, are posted all the same.
     #[enum_value(name = "None: no frame", nick = "none")]
     None,
+    /// Frames above the threshold.
     #[default]
     #[enum_value(name = "Flagged: frames above the threshold", nick = "flagged")]
     Flagged,
+    /// Every frame, also those that are not inspected.
     #[enum_value(name = "All: every frame", nick = "all")]
     All,
 }
@@ -79,6 +90,8 @@ pub struct Settings {
     pub roi: String,
     /// As set: `CxR`, or empty for the model's own.
     pub tiles: String,
+    /// 0: no test.
+    pub drift_limit: u32,
     pub live: LiveSettings,
 }
 
@@ -99,12 +112,13 @@ impl Default for Settings {
             credentials: None,
             roi: String::new(),
             tiles: String::new(),
+            drift_limit: 100_000,
             live: LiveSettings::default(),
         }
     }
 }
 
-/// What may change from frame to frame.
+/// What may change from frame to frame: the properties that are flagged as changeable while playing, but for `model`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LiveSettings {
     pub threshold: f64,
@@ -115,8 +129,6 @@ pub struct LiveSettings {
     pub post_messages: PostMessages,
     /// Nanoseconds.
     pub drift_interval: u64,
-    /// 0: no test.
-    pub drift_limit: u32,
 }
 
 impl Default for LiveSettings {
@@ -129,7 +141,6 @@ impl Default for LiveSettings {
             interval: 1,
             post_messages: PostMessages::default(),
             drift_interval: 1_000_000_000,
-            drift_limit: 100_000,
         }
     }
 }
@@ -214,7 +225,7 @@ impl Settings {
             "overlay-always" => self.live.overlay_always = value.get().unwrap_or_default(),
             "interval" => self.live.interval = value.get().unwrap_or(1),
             "drift-interval" => self.live.drift_interval = value.get().unwrap_or_default(),
-            "drift-limit" => self.live.drift_limit = value.get().unwrap_or_default(),
+            "drift-limit" => self.drift_limit = value.get().unwrap_or_default(),
             "post-messages" => self.live.post_messages = value.get().unwrap_or_default(),
             _ => {}
         }
@@ -247,7 +258,7 @@ impl Settings {
             "overlay-always" => self.live.overlay_always.to_value(),
             "interval" => self.live.interval.to_value(),
             "drift-interval" => self.live.drift_interval.to_value(),
-            "drift-limit" => self.live.drift_limit.to_value(),
+            "drift-limit" => self.drift_limit.to_value(),
             "post-messages" => self.live.post_messages.to_value(),
             _ => return None,
         })

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 /// How long a thread that is asked to end is waited for: an element's stop takes a second at most. A thread that needs longer for its
 /// present image goes on alone until it looks again, and writes nothing.
-const GRACE: Duration = Duration::from_millis(800);
+const GRACE: Duration = Duration::from_millis(500);
 
 /// What a frame becomes.
 #[derive(Debug, Clone, Copy)]
@@ -169,7 +169,16 @@ impl Thread {
             Err(error) => return drop(begun.send(Err(error))),
         };
         let _ = begun.send(Ok(fitter.normalization()));
-        match self.learn(fitter, tensors) {
+        let model = self.learn(fitter, tensors);
+        if let Some(element) = self.element.upgrade() {
+            let end = match &model {
+                Ok(Some(_)) => "the model is written and opened",
+                Ok(None) => "the model is not wanted any more",
+                Err(reason) => reason,
+            };
+            gst::debug!(CAT, obj = element, "the fit has ended: {end}");
+        }
+        match model {
             Ok(Some(inspection)) => {
                 self.state.lock().end = Some(FitEnd::HandedOver);
                 self.offers.offer(inspection);
@@ -252,7 +261,6 @@ impl Thread {
         if frames < self.settings.learn_frames {
             return Ok(false);
         }
-        panic_point("vadlite-learner: fitting");
         let start = Instant::now();
         let report = |stage: &'static str, done: usize, total: usize| {
             let mut state = self.state.lock();
@@ -264,6 +272,7 @@ impl Thread {
         let mut progress = Progress::new(report, self.cancel.clone());
         let outliers = fitter.leave_out_outliers(&mut progress)?;
         self.state.lock().outliers = outliers;
+        panic_point("vadlite-learner: finishing");
         let (model, _backbone) = fitter.finish(&mut progress)?;
         let Some(path) = self.settings.model.as_deref() else {
             return Ok(false);
