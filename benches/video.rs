@@ -3,12 +3,12 @@
 //!     cargo bench --bench video
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use gst_video::prelude::*;
-use gst_video::{VideoFormat, VideoFrameRef, VideoInfo};
+use gst_video::{VideoFormat, VideoInfo};
 use gstvadlite::detector::taps::Normalization;
 use gstvadlite::geometry::{Roi, Size};
+use gstvadlite::video::frame::{FrameFormat, WritableFrame};
 use gstvadlite::video::overlay::{MapView, Overlay, Style};
-use gstvadlite::video::preprocess::{Layout, Plane, Preprocess, Target};
+use gstvadlite::video::preprocess::Target;
 use ndarray::Array2;
 
 const FORMATS: [VideoFormat; 6] = [
@@ -37,23 +37,16 @@ fn preprocess(criterion: &mut Criterion) {
     let mut tensor = target.tensor();
     let mut group = criterion.benchmark_group("Preprocess::run, 1920x1080 to 224x224");
     for (info, buffer) in FORMATS.into_iter().filter_map(frame) {
-        let (Some(layout), Ok(frame)) = (
-            Layout::from_info(&info),
-            VideoFrameRef::from_buffer_ref_readable(&buffer, &info),
-        ) else {
+        let name = info.name();
+        let Some(format) = FrameFormat::new(info.clone()) else {
             continue;
         };
-        let planes: Vec<Plane<'_>> = (0..frame.n_planes())
-            .filter_map(|plane| {
-                Some(Plane {
-                    data: frame.plane_data(plane).ok()?,
-                    stride: frame.plane_stride()[plane as usize] as usize,
-                })
-            })
-            .collect();
-        let mut preprocess = Preprocess::new(layout, target);
-        group.bench_function(info.name(), |b| {
-            b.iter(|| preprocess.run(&planes, tensor.view_mut()));
+        let mut preprocess = format.preprocess(target);
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let frame = format.read(&buffer)?;
+                frame.to_tensor(&mut preprocess, tensor.view_mut())
+            });
         });
     }
     group.finish();
@@ -79,7 +72,7 @@ fn overlay(criterion: &mut Criterion) {
             let mut overlay = Overlay::new();
             group.bench_function(format!("{} {name}", info.name()), |b| {
                 b.iter(|| {
-                    if let Ok(mut frame) = VideoFrameRef::from_buffer_ref_writable(buffer, &info) {
+                    if let Ok(mut frame) = WritableFrame::map(buffer, &info) {
                         overlay.draw(&mut frame, map, 1.0, style);
                     }
                 });

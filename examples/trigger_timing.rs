@@ -5,6 +5,8 @@
 #[path = "../tests/common/plc.rs"]
 #[allow(dead_code)]
 mod plc;
+#[path = "../tests/common/port.rs"]
+mod port;
 
 use gst::prelude::*;
 use gstvadlite::video::meta::FrameResult;

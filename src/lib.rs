@@ -4,13 +4,18 @@
 //! [`video::overlay`] and [`video::meta`] bring these back onto the frame. [`elements`] joins them to GStreamer, [`cli`] to files.
 //! The detector knows no GStreamer type; fitting and inspecting share every step.
 
-mod address;
-mod broker;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod detector;
 pub mod elements;
 mod fs;
 pub mod geometry;
+// A build without some of the outputs leaves what they alone use.
+#[cfg_attr(
+    not(all(feature = "mqtt", feature = "modbus", feature = "gpio")),
+    allow(dead_code)
+)]
+mod net;
 mod thread;
 pub mod video;
 

@@ -26,12 +26,42 @@ impl Owned {
         work: impl FnOnce() + Send + 'static,
         panicked: impl FnOnce(String) + Send + 'static,
     ) -> std::io::Result<Self> {
+        let (mut work, mut panicked) = (Some(work), Some(panicked));
+        Self::spawn_again(
+            name,
+            move || {
+                if let Some(work) = work.take() {
+                    work();
+                }
+            },
+            move |panic| {
+                if let Some(panicked) = panicked.take() {
+                    panicked(panic);
+                }
+                None
+            },
+        )
+    }
+
+    /// As [`Owned::spawn`], for work that is worth beginning anew: after each panic `panicked` says how long to wait before that, or
+    /// `None` where there is nothing left to do.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn spawn_again(
+        name: &str,
+        mut work: impl FnMut() + Send + 'static,
+        mut panicked: impl FnMut(String) -> Option<Duration> + Send + 'static,
+    ) -> std::io::Result<Self> {
         let handle = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
                 // What `work` owned is gone with it; what it shared is behind locks whose holders leave it whole at every step.
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-                    panicked(panic_text(&*panic));
+                while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut work)) {
+                    match panicked(panic_text(&*panic)) {
+                        Some(wait) => std::thread::sleep(wait),
+                        None => return,
+                    }
                 }
             })?;
         Ok(Self {
@@ -135,6 +165,25 @@ mod tests {
         assert_eq!(told.recv().unwrap(), "number 7");
         assert!(thread.unwrap().join_within(Duration::from_secs(10)));
         assert!(told.recv().is_err());
+    }
+
+    #[test]
+    fn work_that_is_worth_it_is_begun_anew() {
+        let (tell, told) = channel();
+        let mut round = 0;
+        let thread = Owned::spawn_again(
+            "again",
+            move || {
+                round += 1;
+                assert!(round == 3, "round {round}");
+            },
+            move |text| {
+                tell.send(text).unwrap();
+                Some(Duration::ZERO)
+            },
+        );
+        thread.unwrap().join();
+        assert_eq!(told.iter().collect::<Vec<_>>(), ["round 1", "round 2"]);
     }
 
     #[test]

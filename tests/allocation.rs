@@ -4,13 +4,13 @@ mod common;
 
 use common::element::{frame, info, init};
 use common::{Part, model};
-use gst_video::prelude::*;
-use gst_video::{VideoFormat as F, VideoFrameRef};
+use gst_video::VideoFormat as F;
 use gstvadlite::detector::{Detector, Options};
 use gstvadlite::geometry::Roi;
+use gstvadlite::video::frame::{FrameFormat, WritableFrame};
 use gstvadlite::video::overlay::{MapView, Overlay, Style};
-use gstvadlite::video::preprocess::{Layout, Plane, Preprocess, Target};
-use std::alloc::{GlobalAlloc, Layout as Memory, System};
+use gstvadlite::video::preprocess::Target;
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Counts what all threads ask for.
@@ -20,18 +20,18 @@ static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: all is left to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, memory: Memory) -> *mut u8 {
+    unsafe fn alloc(&self, memory: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller's promises are those that this call needs.
         unsafe { System.alloc(memory) }
     }
 
-    unsafe fn dealloc(&self, pointer: *mut u8, memory: Memory) {
+    unsafe fn dealloc(&self, pointer: *mut u8, memory: Layout) {
         // SAFETY: as above.
         unsafe { System.dealloc(pointer, memory) }
     }
 
-    unsafe fn realloc(&self, pointer: *mut u8, memory: Memory, size: usize) -> *mut u8 {
+    unsafe fn realloc(&self, pointer: *mut u8, memory: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: as above.
         unsafe { System.realloc(pointer, memory, size) }
@@ -76,16 +76,14 @@ fn nothing_is_allocated_per_frame() {
     for format in [F::Nv12, F::Yuy2, F::Gray16Le, F::Rgb, F::I420, F::Bgrx] {
         let info = info(format, &picture);
         let buffer = frame(&picture, &info);
-        let source = VideoFrameRef::from_buffer_ref_readable(&buffer, &info).unwrap();
-        let planes: Vec<Plane> = (0..source.n_planes())
-            .map(|plane| Plane {
-                data: source.plane_data(plane).unwrap(),
-                stride: source.plane_stride()[plane as usize] as usize,
-            })
-            .collect();
-        let mut preprocess = Preprocess::new(Layout::from_info(&info).unwrap(), target);
-        let counted = allocations(|| preprocess.run(&planes, tensor.view_mut()).unwrap());
-        assert_eq!(counted, 0, "preprocessing {format:?}");
+        let name = info.name();
+        let format = FrameFormat::new(info.clone()).unwrap();
+        let mut preprocess = format.preprocess(target);
+        let counted = allocations(|| {
+            let frame = format.read(&buffer).unwrap();
+            frame.to_tensor(&mut preprocess, tensor.view_mut()).unwrap();
+        });
+        assert_eq!(counted, 0, "preprocessing {name}");
     }
 
     let score = detector.inspect(picture.tensor(target).view()).unwrap();
@@ -106,8 +104,7 @@ fn nothing_is_allocated_per_frame() {
     for format in [F::Nv12, F::Yuy2, F::Gray16Le, F::Rgb] {
         let info = info(format, &picture);
         let mut buffer = frame(&picture, &info);
-        let mut target =
-            VideoFrameRef::from_buffer_ref_writable(buffer.get_mut().unwrap(), &info).unwrap();
+        let mut target = WritableFrame::map(buffer.get_mut().unwrap(), &info).unwrap();
         for style in [Style::Heatmap, Style::Contour] {
             let mut overlay = Overlay::new();
             let counted = allocations(|| overlay.draw(&mut target, map, threshold, style));

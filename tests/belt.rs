@@ -5,7 +5,7 @@
 mod common;
 
 use common::belt::{Belt, PITCH, RATE, frame_at, source, time};
-use common::broker::{Broker, free_port};
+use common::broker::Broker;
 use common::plc::Plc;
 use common::program::{plugins, text};
 use common::scratch;
@@ -294,7 +294,7 @@ fn the_ready_pipelines_learn_inspect_record_and_reject() {
     }
 
     // Both gates at once, to save time.
-    let (broker, plc) = (Broker::start(free_port()), Plc::start());
+    let (broker, plc) = (Broker::start(), Plc::start());
     let messages = broker.listen("line/#");
     let mqtt = format!("mqtt://127.0.0.1:{}/line/1", broker.port());
     let gate = |output: &str| {

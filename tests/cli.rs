@@ -148,3 +148,70 @@ fn a_missing_runtime_is_named() {
         );
     }
 }
+
+/// What is wrong comes with the option that helps, in one line.
+#[test]
+fn an_error_names_the_option_that_helps() {
+    let folder = folder("remedies");
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (absent, empty, other) = (
+        path("absent.vadlite"),
+        path("empty.vadlite"),
+        path("b.onnx"),
+    );
+    std::fs::write(&empty, b"").unwrap();
+    let mut backbone = std::fs::read(common::backbone()).unwrap();
+    backbone.push(0);
+    std::fs::write(&other, backbone).unwrap();
+    let images = folder.join("good");
+    common::save_good(&images, 1);
+    let (images, out) = (images.to_str().unwrap(), path("out.vadlite"));
+    let taps = [4, 8, 9, 10, 11, 12, 13, 14].map(|layer| format!("features.{layer}"));
+    let taps = taps.join(",");
+    let fitted = model().path.to_str().unwrap();
+    let fit = [
+        "fit", "--method", "padim", "--images", images, "--out", &out,
+    ];
+    for (arguments, words) in [
+        (
+            vec!["info", &absent],
+            vec![absent.as_str(), "`vadlite fit`"],
+        ),
+        (
+            vec!["info", &empty],
+            vec![&empty, "empty", "fit the model again"],
+        ),
+        (
+            vec!["score", "--model", fitted, "--backbone", &other, "a.png"],
+            vec![&other, fitted, "name the right file with --backbone"],
+        ),
+        (
+            vec![
+                "score",
+                "--model",
+                fitted,
+                "--backbone",
+                "none.onnx",
+                "a.png",
+            ],
+            vec!["none.onnx", "not found in", "name its path with --backbone"],
+        ),
+        (
+            [&fit[..], &["--taps", "features.99"]].concat(),
+            vec!["features.99", "features.13", "with --taps"],
+        ),
+        (
+            [&fit[..], &["--size", "640", "--taps", &taps]].concat(),
+            vec!["GB", "--dimensions ", " or less", "--taps", "--size"],
+        ),
+    ] {
+        let said = text(&run(&arguments, 1).stderr);
+        for words in words {
+            assert!(
+                said.contains(words),
+                "{arguments:?}: {said:?} lacks {words:?}"
+            );
+        }
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}

@@ -4,28 +4,13 @@ use gst_video::{VideoFormat, VideoFrameRef, VideoInfo, VideoInterlaceMode};
 use gstvadlite::geometry::Roi;
 use gstvadlite::video::{
     colormap::turbo,
+    formats::FORMATS,
+    frame::WritableFrame,
     overlay::{MapView, Overlay, Style},
 };
 use ndarray::ArrayView2;
 use proptest::prelude::*;
 
-const FORMATS: [VideoFormat; 15] = [
-    VideoFormat::Gray8,
-    VideoFormat::Gray16Le,
-    VideoFormat::Rgb,
-    VideoFormat::Bgr,
-    VideoFormat::Rgbx,
-    VideoFormat::Bgrx,
-    VideoFormat::Rgba,
-    VideoFormat::Bgra,
-    VideoFormat::Xrgb,
-    VideoFormat::Nv12,
-    VideoFormat::Nv21,
-    VideoFormat::I420,
-    VideoFormat::Yv12,
-    VideoFormat::Yuy2,
-    VideoFormat::Uyvy,
-];
 /// Mean and largest difference, of 255. Rows between two painted ones interpolate colours rather than scores (all formats: 0.15 and 11
 /// here); one chroma sample for several pixels and 8 bits of limited range do the rest.
 const LIMITS: (f64, f64) = (0.6, 18.0);
@@ -143,7 +128,7 @@ fn pixels(buffer: &gst::Buffer, info: &VideoInfo) -> Vec<[f64; 3]> {
 
 fn draw(buffer: &mut gst::Buffer, info: &VideoInfo, map: MapView<'_>, style: Style) {
     let buffer = buffer.make_mut();
-    let mut frame = VideoFrameRef::from_buffer_ref_writable(buffer, info).unwrap();
+    let mut frame = WritableFrame::map(buffer, info).unwrap();
     Overlay::new().draw(&mut frame, map, 1.0, style);
 }
 
@@ -388,9 +373,7 @@ fn odd_sizes_and_values() {
         let flat = vec![100u8; native.size()];
         let nothing = |map: MapView<'_>, threshold: f32| {
             let mut buffer = gst::Buffer::from_slice(flat.clone()).copy_deep().unwrap();
-            let mut frame =
-                VideoFrameRef::from_buffer_ref_writable(buffer.get_mut().unwrap(), &native)
-                    .unwrap();
+            let mut frame = WritableFrame::map(buffer.get_mut().unwrap(), &native).unwrap();
             for style in [Style::Heatmap, Style::Contour] {
                 Overlay::new().draw(&mut frame, map, threshold, style);
             }

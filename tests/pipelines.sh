@@ -49,6 +49,19 @@ vadlite fit --method padim-lite --images good --out part.vadlite 2>fit.log || {
 }
 pass "vadlite fit on generated pictures"
 
+# --- the pipelines in the elements' documentation -----------------------------------------------------------------
+
+# Every line of a SECTION block that begins with gst-launch-1.0, as it stands there.
+sed -n 's/^ \* \(gst-launch-1\.0 .*\)$/\1/p' "$root"/src/elements/*/mod.rs >sections
+[ "$(grep -c . sections)" -ge 4 ] || fail "only $(grep -c . sections) pipelines in the elements' documentation"
+while read -r line; do
+    timeout 60 sh -c "$line" >section.log 2>&1 </dev/null || {
+        cat section.log >&2
+        fail "$line"
+    }
+    pass "$line"
+done <sections
+
 # --- the ready pipelines ------------------------------------------------------------------------------------------
 
 # run NAME SCRIPT ARGUMENTS…: must end with 0 and report frames; VADLITE_SOURCE is set by the caller.

@@ -1,8 +1,31 @@
 #!/bin/sh
 # Everything that must pass before a change lands; stops at the first failure and names it.
 #
-#     sh tests/run.sh
+#     sh tests/run.sh           the whole
+#     sh tests/run.sh --fast    while one works: the format and the quick tests, in less than a minute once all is built
+#     sh tests/run.sh --lint    what reads the code and runs none of it
 set -eu
+
+# The files in tests/ that --fast leaves out, each for the time it takes.
+slow="
+    belt            a minute of belt in real time
+    cli_research    fits every method of a study
+    killed          starts and kills recordings and brokers
+    learn           live streams that learn and fit
+    model_file      damages a model file in hundreds of places
+    reload          live streams over several models
+    report          a browser
+    tiles           fits at full resolution
+"
+
+tier=${1:-whole}
+case $tier in
+whole | --fast | --lint) ;;
+*)
+    sed -n '2,6s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac
 
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -11,42 +34,99 @@ mkdir -p "$log"
 : >"$log/summary"
 step=
 
+passed() { grep -c -v ' skipped$' "$log/summary" || true; }
 finish() {
     code=$?
     if [ "$code" -ne 0 ] && [ -n "$step" ]; then
         printf '\nFAILED: %s\n' "$step" >&2
-        printf '%s passed, 1 failed\n' "$(wc -l <"$log/summary")"
+        printf '%s passed, 1 failed\n' "$(passed)"
     fi
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-# run NAME COMMAND…
+# run NAME COMMAND…: a command that ends with 77 says that it could not make its check.
 run() {
     step=$1
     shift
     printf '\n== %s: %s\n' "$step" "$*"
     start=$(date +%s)
-    "$@"
-    printf '%-28s %4d s\n' "$step" $(($(date +%s) - start)) >>"$log/summary"
+    code=0
+    "$@" || code=$?
+    case $code in
+    0) printf '%-28s %4d s\n' "$step" $(($(date +%s) - start)) >>"$log/summary" ;;
+    77) printf '%-28s skipped\n' "$step" >>"$log/summary" ;;
+    *) exit "$code" ;;
+    esac
     step=
 }
 
+summary() {
+    printf '\n== summary\n'
+    cat "$log/summary"
+    printf '%s passed, 0 failed\n' "$(passed)"
+}
+
+# need COMPONENT…: those of rustup, which may be left out of a toolchain.
+need() {
+    for component; do
+        case $component in rustfmt) tool=fmt ;; *) tool=$component ;; esac
+        cargo "$tool" --version >/dev/null 2>&1 || {
+            echo "run.sh: cargo $tool is missing. Get it with: rustup component add $component" >&2
+            exit 1
+        }
+    done
+}
+
+# The quick tests, as words for cargo: the library's own and every file in tests/ that is not slow.
+quick() {
+    printf '%s\n' "$slow" | awk 'NF { print $1 }' >"$log/slow"
+    while read -r name; do
+        [ -f "tests/$name.rs" ] || {
+            echo "run.sh: there is no tests/$name.rs; its list of slow tests must follow" >&2
+            return 1
+        }
+    done <"$log/slow"
+    echo --lib
+    for file in tests/*.rs; do
+        name=$(basename "$file" .rs)
+        grep -qx "$name" "$log/slow" || echo "--test $name"
+    done
+}
+
+lint() {
+    need rustfmt clippy
+    run "format" cargo fmt --check
+    run "shell scripts" shellcheck setup .ci/run tests/*.sh pipelines/*.sh benches/*.sh benches/peers/*.sh
+    run "licences and origins" cargo deny --locked check --hide-inclusion-graph licenses bans sources
+    # All in the release profile, so that dependencies are compiled once.
+    run "lints" cargo clippy --release --all-targets --locked -- -D warnings
+    run "features" sh tests/features.sh
+    run "circles of imports" python3 tests/circles.py
+    run "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --locked
+    run "aarch64" sh tests/aarch64.sh
+}
+
+if [ "$tier" = --fast ]; then
+    need rustfmt
+    run "format" cargo fmt --check
+    chosen=$(quick)
+    # shellcheck disable=SC2086 # a list of words
+    run "quick tests" cargo test --release --locked $chosen
+    summary
+    exit
+fi
+
 run setup ./setup --tests
-for component in rustfmt clippy; do
-    case $component in rustfmt) tool=fmt ;; *) tool=clippy ;; esac
-    cargo "$tool" --version >/dev/null 2>&1 || {
-        echo "run.sh: cargo $tool is missing. Get it with: rustup component add $component" >&2
-        exit 1
-    }
-done
-run "format" cargo fmt --check
-# All in the release profile, so that dependencies are compiled once.
-run "lints" cargo clippy --release --all-targets --locked -- -D warnings
+PATH=$root/target/tools:$PATH
+lint
+if [ "$tier" = --lint ]; then
+    summary
+    exit
+fi
 run "tests" cargo test --release --locked
 # Once each, to see that they work; the times are for a quiet machine.
 run "benchmarks" cargo bench --locked -- --test
-run "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --locked
 run "models" sh tests/models.sh
 # Before the release build: both use target/release, which then looks for models and runtime in this source tree again.
 run "installation" sh tests/meson.sh
@@ -54,7 +134,4 @@ run "release build" cargo build --release --locked
 run "oldest ONNX Runtime" sh tests/runtimes.sh
 run "independent computation" sh tests/independent.sh
 run "pipelines" sh tests/pipelines.sh
-
-printf '\n== summary\n'
-cat "$log/summary"
-printf '%s passed, 0 failed\n' "$(wc -l <"$log/summary")"
+summary

@@ -2,8 +2,10 @@
 
 mod common;
 
-use common::broker::{Broker, free_port};
+use common::broker::Broker;
+use common::element::{init, start_error};
 use common::line::{Line, Shown};
+use common::port::Port;
 use common::scratch;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::path::PathBuf;
@@ -44,9 +46,9 @@ fn tls_and_a_password_from_a_file() {
         .arg(&passwords)
         .status();
     assert!(status.unwrap().success());
-    let secure = free_port();
+    let secure = Port::reserve();
     let broker = Broker::start_with(
-        free_port(),
+        Port::reserve(),
         &format!(
             "listener {secure} 127.0.0.1\nallow_anonymous false\npassword_file {}\ncertfile {}\nkeyfile {}\n",
             passwords.display(),
@@ -96,4 +98,62 @@ fn tls_and_a_password_from_a_file() {
         assert_eq!(line.stat("connected"), 0);
     }
     assert!(messages.try_recv().is_err());
+}
+
+/// In the environment of a process whose system has no certificates.
+const BARE: &str = "VADLITE_TEST_BARE";
+
+/// What [`without_certificates_the_start_is_refused`] runs in a process of its own; nothing otherwise.
+#[test]
+fn a_start_on_a_bare_system() {
+    if std::env::var_os(BARE).is_some() {
+        init();
+        let element = gst::ElementFactory::make("vadlitetrigger")
+            .property("output", "mqtts://localhost/line/1")
+            .build()
+            .unwrap();
+        println!("{}", start_error(&element));
+    }
+}
+
+#[test]
+fn without_certificates_the_start_is_refused() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_start_on_a_bare_system", "--nocapture"])
+        .env(BARE, "1")
+        .env("SSL_CERT_FILE", "/nonexistent/certificates.pem")
+        .env_remove("SSL_CERT_DIR")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        said.contains("property credentials")
+            && said.contains("/nonexistent/certificates.pem")
+            && said.contains("ca-certificates"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_file_of_authorities_that_is_none_is_refused() {
+    init();
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (name, text, wrong) in [
+        ("empty", "", "no certificate"),
+        ("broken", broken, "not understood"),
+    ] {
+        let ca = file(&format!("{name}-ca.pem"), text);
+        let credentials = file(name, &format!("ca={}\n", ca.display()));
+        let element = gst::ElementFactory::make("vadlitetrigger")
+            .property("output", "mqtts://localhost/line/1")
+            .property("credentials", credentials.to_str().unwrap())
+            .build()
+            .unwrap();
+        let error = start_error(&element);
+        assert!(
+            error.contains(ca.to_str().unwrap()) && error.contains(wrong),
+            "{error}"
+        );
+    }
 }

@@ -2,8 +2,9 @@
 
 mod common;
 
-use common::broker::{Broker, free_port};
+use common::broker::Broker;
 use common::element::{Rig, element, start_error};
+use common::port::Port;
 use common::{Part, Picture, scratch};
 use gst_video::VideoFormat as F;
 use std::sync::mpsc::Receiver;
@@ -61,7 +62,7 @@ fn next(messages: &Receiver<(String, String)>, topic: &str) -> String {
 
 #[test]
 fn statistics_are_published_until_the_element_stops() {
-    let broker = Broker::start(free_port());
+    let broker = Broker::start();
     let messages = broker.listen("plant/#");
     let address = format!("mqtt://127.0.0.1:{}/plant/line1", broker.port());
     let mut rig = Rig::new(&[("stats-mqtt", &address)]);
@@ -96,7 +97,7 @@ fn statistics_are_published_until_the_element_stops() {
 
 #[test]
 fn a_broker_that_comes_late_holds_up_nothing() {
-    let port = free_port();
+    let port = Port::reserve();
     let address = format!("mqtt://127.0.0.1:{port}/plant/line1");
     let mut rig = Rig::new(&[("stats-mqtt", &address)]);
     let end = Instant::now() + Duration::from_secs(10);
@@ -110,7 +111,7 @@ fn a_broker_that_comes_late_holds_up_nothing() {
         warnings[0].contains("property stats-mqtt") && warnings[0].contains("tried again"),
         "{warnings:?}"
     );
-    let broker = Broker::start(port);
+    let broker = Broker::start_on(port);
     let messages = broker.listen("plant/#");
     next(&messages, "plant/line1/stats");
     // Once for all attempts.

@@ -6,13 +6,17 @@
 
 mod common;
 
-use common::broker::{Broker, free_port};
+use common::broker::Broker;
 use common::element::{init, start_error};
 use common::line::{Line, Shown};
-use common::plc::Plc;
+use common::plc::{COILS, Plc};
+use common::port::Port;
 use gst::prelude::*;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -346,13 +350,16 @@ fn a_plc_that_is_away_misses_pulses_that_are_counted_and_is_found_again() {
     assert_eq!(edges, [false, true, false]);
 }
 
-/// Makes what listens on the port `to` reachable on another one.
-fn forward(port: u16, to: u16) {
-    use std::net::{Shutdown, TcpListener, TcpStream};
-    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+/// Makes what listens on the port `to` reachable on another one, over a network that takes its time for a connection and ends it when
+/// nothing has been asked for so long.
+fn forward(port: &Port, to: &Port, delay: Duration, idle: Option<Duration>) {
+    let listener = TcpListener::bind(("127.0.0.1", port.number())).unwrap();
+    let to = to.number();
     std::thread::spawn(move || {
         for near in listener.incoming().flatten() {
+            std::thread::sleep(delay);
             let far = TcpStream::connect(("127.0.0.1", to)).unwrap();
+            near.set_read_timeout(idle).unwrap();
             for (mut from, mut to) in [
                 (near.try_clone().unwrap(), far.try_clone().unwrap()),
                 (far, near),
@@ -364,6 +371,70 @@ fn forward(port: u16, to: u16) {
             }
         }
     });
+}
+
+#[test]
+fn a_plc_that_closes_idle_connections_misses_nothing() {
+    let (plc, port) = (Plc::start(), Port::reserve());
+    let idle = Some(Duration::from_millis(1300));
+    forward(&port, plc.port(), Duration::ZERO, idle);
+    let mut line = Line::start(&format!(
+        "vadlitetrigger output=modbus-tcp://127.0.0.1:{port}/3 pulse=50000000 merge-window=10000000"
+    ));
+    for part in 1..=3 {
+        sleep(1600);
+        line.show(Shown::DEFECTIVE);
+        line.wait(|_| plc.edges().iter().filter(|edge| edge.on).count() == part);
+    }
+    assert_eq!((line.stat("missed"), line.stat("connected")), (0, 1));
+    let (_, warnings) = line.messages("");
+    assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+/// A broker that greets whoever comes, and closes the connection on the first message; with the number of connections so far.
+fn unwilling_broker(port: &Port) -> Arc<AtomicUsize> {
+    let listener = TcpListener::bind(("127.0.0.1", port.number())).unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = connections.clone();
+    std::thread::spawn(move || {
+        for mut near in listener.incoming().flatten() {
+            count.fetch_add(1, Ordering::Relaxed);
+            let mut packet = [0; 1024];
+            let _ = near.read(&mut packet);
+            let _ = near.write_all(&[0x20, 2, 0, 0]);
+            let _ = near.read(&mut packet);
+        }
+    });
+    connections
+}
+
+#[test]
+fn a_peer_that_accepts_and_then_refuses_is_not_connected() {
+    let (plc, port) = (Plc::start(), Port::reserve());
+    let connections = unwilling_broker(&port);
+    let line = Line::start(&format!(
+        "vadlitetrigger output=\"{} mqtt://127.0.0.1:{port}/line/1\"",
+        plc.address(COILS)
+    ));
+    sleep(3000);
+    assert_eq!(line.stat("connected"), 0);
+    let (messages, warnings) = line.messages("vadlitetrigger-output");
+    assert_eq!((messages.len(), warnings.len()), (2, 2), "{warnings:?}");
+    // After 0, 0.1, 0.3, 0.7, 1.5 and 3.1 s.
+    let connections = connections.load(Ordering::Relaxed);
+    assert!((2..=6).contains(&connections), "{connections}");
+}
+
+#[test]
+fn a_broker_over_a_slow_network_is_reached() {
+    let (broker, port) = (Broker::start(), Port::reserve());
+    let messages = broker.listen("line/#");
+    forward(&port, broker.port(), Duration::from_millis(1500), None);
+    let _line = Line::start(&format!(
+        "vadlitetrigger output=mqtt://127.0.0.1:{port}/line/1"
+    ));
+    let status = messages.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(status, ("line/1/status".into(), "online".into()));
 }
 
 /// The parts reported on the topic of pulses, until `count` different ones have come.
@@ -384,7 +455,7 @@ fn parts(messages: &Receiver<(String, String)>, count: usize) -> Vec<serde_json:
 
 #[test]
 fn a_broker_hears_of_parts_and_of_the_element() {
-    let broker = Broker::start(free_port());
+    let broker = Broker::start();
     let messages = broker.listen("line/#");
     let mut line = Line::start(&format!(
         "vadlitetrigger output=mqtt://127.0.0.1:{}/line/1",
@@ -410,7 +481,7 @@ fn a_broker_hears_of_parts_and_of_the_element() {
 
 #[test]
 fn a_broker_that_dies_and_comes_back_gets_every_part_and_delays_no_frame() {
-    let broker = Broker::start(free_port());
+    let broker = Broker::start();
     let mut line = Line::start(&format!(
         "vadlitetrigger output=mqtt://127.0.0.1:{}/line/1 merge-window=5000000",
         broker.port()
@@ -428,7 +499,7 @@ fn a_broker_that_dies_and_comes_back_gets_every_part_and_delays_no_frame() {
     let port = broker.kill();
     show(&mut line, 50);
     line.wait(|line| line.stat("pulses") == 60);
-    let broker = Broker::start(port);
+    let broker = Broker::start_on(port);
     let after = broker.listen("line/#");
     show(&mut line, 10);
     line.wait(|line| line.stat("pulses") == 70);
@@ -453,7 +524,7 @@ fn a_broker_that_dies_and_comes_back_gets_every_part_and_delays_no_frame() {
 
 #[test]
 fn every_part_within_the_bound_is_delivered_when_the_broker_comes_late() {
-    let port = free_port();
+    let port = Port::reserve();
     let mut line = Line::start(&format!(
         "vadlitetrigger output=mqtt://127.0.0.1:{port}/line/1 merge-window=5000000 queue-size=30"
     ));
@@ -463,9 +534,9 @@ fn every_part_within_the_bound_is_delivered_when_the_broker_comes_late() {
     line.wait(|line| line.stat("pulses") == 40);
     assert_eq!(line.stat("dropped"), 10);
     // It becomes reachable for the element only after the listener is there: what it publishes before is nobody's.
-    let broker = Broker::start(free_port());
+    let broker = Broker::start();
     let messages = broker.listen("line/#");
-    forward(port, broker.port());
+    forward(&port, broker.port(), Duration::ZERO, None);
     let heard = parts(&messages, 30);
     let numbers: Vec<u64> = heard
         .iter()
@@ -491,7 +562,7 @@ fn a_line_to_be_killed() {
 
 #[test]
 fn a_lost_element_is_reported_by_its_last_will() {
-    let broker = Broker::start(free_port());
+    let broker = Broker::start();
     let messages = broker.listen("line/#");
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "a_line_to_be_killed"])
@@ -524,8 +595,27 @@ fn what_cannot_work_is_refused_at_the_start() {
         "{error}"
     );
     assert!(!error.contains("hunter2"), "{error}");
+    for mistyped in [
+        "mqtt:/me:hunter2@broker/a",
+        "mqtt://me:hunter2 @broker/a",
+        "mqtt://me:1#hunter2@broker/a",
+    ] {
+        let error = refusal(mistyped, "");
+        assert!(
+            error.contains("credentials") && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
+    let error = refusal("mqtt://broker/a?qos=0", "");
+    assert!(
+        error.contains("?qos") && error.contains("mqtt://HOST"),
+        "{error}"
+    );
     let error = refusal("mqtt://broker/a", "/nonexistent/secrets");
-    assert!(error.contains("/nonexistent/secrets"), "{error}");
+    assert!(
+        error.contains("property credentials") && error.contains("/nonexistent/secrets"),
+        "{error}"
+    );
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "user=me\nhunter2").unwrap();
     let error = refusal("mqtt://broker/a", file.path().to_str().unwrap());

@@ -4,7 +4,9 @@ mod element;
 mod scene;
 mod streams;
 
-use super::{RuntimeArguments, fit, images, print_line};
+use super::console::print_line;
+use super::options::{FitArguments, RuntimeArguments};
+use super::{fit, images};
 use crate::detector::model_file::ModelFile;
 use crate::detector::{Detector, Options, RuntimeOptions, open_backbone};
 use crate::video::preprocess::{Layout, Plane, Preprocess};
@@ -23,7 +25,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
     #[command(flatten)]
-    recipe: fit::Recipe,
+    fit: FitArguments,
     /// Frames to measure, after a tenth as many to warm up
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     frames: u32,
@@ -42,7 +44,7 @@ pub struct Arguments {
 
 /// Medians in milliseconds.
 #[derive(Debug, serde::Serialize)]
-struct Report {
+struct StageTimes {
     threads: usize,
     /// The backbone alone.
     backbone_ms: f64,
@@ -53,7 +55,7 @@ struct Report {
     map_ms: f64,
     total_ms: f64,
     #[serde(flatten)]
-    element: Option<element::Report>,
+    element: Option<element::ElementTimes>,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -81,39 +83,39 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ..options
     };
     if let Some(streams) = arguments.streams {
-        let report = streams::run(path, options, streams.into(), arguments.frames)?;
+        let figures = streams::run(path, options, streams.into(), arguments.frames)?;
         return print_line(&if arguments.json {
-            serde_json::to_string(&report)?
+            serde_json::to_string(&figures)?
         } else {
             format!(
                 "{} streams of 640x480 NV12, {threads} thread(s) each: {:.0} frames/s in all, {:.1} MB resident, {:.2} % of a core when paused",
-                report.streams, report.frames_per_s, report.resident_mb, report.idle_percent
+                figures.streams, figures.frames_per_s, figures.resident_mb, figures.idle_percent
             )
         });
     }
-    let mut report = stages(path, options, arguments.frames as usize)?;
+    let mut times = stages(path, options, arguments.frames as usize)?;
     if arguments.element {
-        report.element = Some(element::run(path, options, arguments.frames)?);
+        times.element = Some(element::run(path, options, arguments.frames)?);
     }
     if arguments.json {
-        return print_line(&serde_json::to_string(&report)?);
+        return print_line(&serde_json::to_string(&times)?);
     }
     let line = |name: &str, milliseconds: f64| {
         print_line(&format!(
             "{name:44} {milliseconds:8.3} ms  {:6.2} x backbone",
-            milliseconds / report.backbone_ms
+            milliseconds / times.backbone_ms
         ))
     };
     print_line(&format!(
         "{} thread(s), {} frames of {WIDTH}x{HEIGHT} NV12, medians",
-        report.threads, arguments.frames
+        times.threads, arguments.frames
     ))?;
-    line("backbone", report.backbone_ms)?;
-    line("preprocess", report.preprocess_ms)?;
-    line("head", report.head_ms)?;
-    line("map", report.map_ms)?;
-    line("all", report.total_ms)?;
-    if let Some(element) = &report.element {
+    line("backbone", times.backbone_ms)?;
+    line("preprocess", times.preprocess_ms)?;
+    line("head", times.head_ms)?;
+    line("map", times.map_ms)?;
+    line("all", times.total_ms)?;
+    if let Some(element) = &times.element {
         line("element, overlay off", element.element_ms)?;
         line(
             "element, overlay off, 99th percentile",
@@ -142,11 +144,11 @@ fn model_of_generated(arguments: &Arguments, folder: &Path) -> anyhow::Result<Mo
             Ok(path)
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(fit::fit(&arguments.recipe, &arguments.runtime, &paths)?.0)
+    Ok(fit::fit(&arguments.fit, &arguments.runtime, &paths)?.0)
 }
 
 /// Every stage of every frame in turn, so that a disturbance falls on all of them alike.
-fn stages(path: &Path, options: Options<'_>, frames: usize) -> anyhow::Result<Report> {
+fn stages(path: &Path, options: Options<'_>, frames: usize) -> anyhow::Result<StageTimes> {
     let mut detector = Detector::open(path, options)?;
     let metadata = detector.metadata();
     let target = images::target(metadata.input_size, metadata.normalization, metadata.roi);
@@ -181,7 +183,7 @@ fn stages(path: &Path, options: Options<'_>, frames: usize) -> anyhow::Result<Re
     }
     let [backbone_ms, preprocess_ms, head_ms, map_ms, total_ms] =
         times.map(|mut times| quantile(&mut times, 0.5));
-    Ok(Report {
+    Ok(StageTimes {
         threads: options.runtime.threads,
         backbone_ms,
         preprocess_ms,

@@ -1,11 +1,12 @@
 //! `vadlite calibrate`: the threshold of a model set anew on good images of today, without fitting again.
 
-use super::{RuntimeArguments, fit, images, print_line};
+use super::console::{print_line, progress};
+use super::images;
+use super::options::{RuntimeArguments, parse_rate};
 use crate::detector::Detector;
 use crate::detector::calibration::Calibration;
 use crate::detector::model_file::ModelFile;
-use anyhow::Context as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -19,7 +20,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Share of good parts that the threshold may flag [default: 0.01, or what the number of images supports]
-    #[arg(long, value_name = "RATE", value_parser = fit::parse_rate)]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     false_reject_rate: Option<f64>,
     #[command(flatten)]
     runtime: RuntimeArguments,
@@ -30,18 +31,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut detector = Detector::open(&arguments.model, arguments.runtime.options())?;
     let metadata = detector.metadata();
     let target = images::target(metadata.input_size, metadata.normalization, metadata.roi);
-    let bar = images::progress(paths.len(), "calibrating");
+    let bar = progress(paths.len(), "calibrating");
     let mut scores = Vec::new();
-    images::for_each_tensor(&paths, target, |path: &Path, tensor| {
-        bar.inc(1);
-        match tensor {
-            Ok(tensor) => scores.push(
-                detector
-                    .inspect(tensor.view())
-                    .with_context(|| format!("image {}", path.display()))?,
-            ),
-            Err(error) => bar.suspend(|| eprintln!("vadlite: warning: skipped: {error:#}")),
-        }
+    images::for_each_readable(&paths, target, &bar, |_, tensor| {
+        scores.push(detector.inspect(tensor.view())?);
         Ok(())
     })?;
     bar.finish_and_clear();

@@ -3,6 +3,7 @@
 use super::images;
 use crate::geometry::{Roi, Size};
 use anyhow::{Context as _, bail};
+use ndarray::Array2;
 use std::path::{Path, PathBuf};
 
 /// One image of the test part.
@@ -59,31 +60,18 @@ fn layout(dataset: &Path) -> String {
     )
 }
 
-/// Reads a mask at `size` (height, width) by the nearest pixel, over the part `roi` of the image; `true` where the mask is not black.
-pub fn read_mask(path: &Path, Size { height, width }: Size, roi: Roi) -> anyhow::Result<Vec<bool>> {
-    let decode = || -> image::ImageResult<_> {
-        image::ImageReader::open(path)?
-            .with_guessed_format()?
-            .decode()
-    };
-    let mask = decode()
-        .with_context(|| format!("mask {} cannot be read", path.display()))?
-        .into_luma8();
-    let [x, y, w, h] = <[f32; 4]>::from(roi).map(f64::from);
-    let at = |index: usize, count: usize, from: f64, length: f64, full: u32| {
+/// Reads a mask at `size` by the nearest pixel, over the part `roi` of the image; `true` where the mask is not black.
+pub fn read_mask(path: &Path, size: Size, roi: Roi) -> anyhow::Result<Array2<bool>> {
+    let mask = images::decode(path)?.into_luma8();
+    let at = |index: usize, count: usize, from: f32, length: f32, full: u32| {
+        let (from, length) = (f64::from(from), f64::from(length));
         let place = (from + (index as f64 + 0.5) / count as f64 * length) * f64::from(full);
         (place as u32).min(full - 1)
     };
-    let columns: Vec<u32> = (0..width)
-        .map(|column| at(column, width, x, w, mask.width()))
-        .collect();
-    Ok((0..height)
-        .flat_map(|row| {
-            let row = at(row, height, y, h, mask.height());
-            let mask = &mask;
-            columns
-                .iter()
-                .map(move |&column| mask.get_pixel(column, row).0[0] > 0)
-        })
-        .collect())
+    let Size { height, width } = size;
+    Ok(Array2::from_shape_fn((height, width), |(row, column)| {
+        let x = at(column, width, roi.x, roi.width, mask.width());
+        let y = at(row, height, roi.y, roi.height, mask.height());
+        mask.get_pixel(x, y).0[0] > 0
+    }))
 }

@@ -1,16 +1,16 @@
 //! `vadlite eval`: image and pixel metrics of a model on a dataset in MVTec AD layout.
 
 use super::dataset::{self, TestImage};
+use super::metrics::Metrics;
+use super::options::{FitArguments, RuntimeArguments};
 use super::report::Report;
-use super::{RuntimeArguments, fit, images, print_line, self_check};
+use super::{console, fit, images, self_check};
 use crate::detector::Detector;
 use crate::detector::anomaly_map::AnomalyMap;
-use crate::detector::metrics::{aupro, auroc, f1_max, pixel_auroc};
+use crate::detector::metrics::{AUPRO_LIMIT, aupro, auroc, f1_max, pixel_auroc};
 use anyhow::Context as _;
-use std::path::{Path, PathBuf};
-
-/// The PRO curve is integrated up to this false positive rate (Bergmann et al. 2021).
-pub const AUPRO_LIMIT: f64 = 0.3;
+use ndarray::Array2;
+use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["model", "method"]))]
@@ -19,7 +19,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
     #[command(flatten)]
-    recipe: fit::Recipe,
+    fit: FitArguments,
     /// Dataset in MVTec AD layout
     #[arg(long, value_name = "DIR")]
     dataset: PathBuf,
@@ -34,18 +34,6 @@ pub struct Arguments {
     report: Option<PathBuf>,
     #[command(flatten)]
     runtime: RuntimeArguments,
-}
-
-#[derive(Debug, serde::Serialize)]
-pub struct Metrics {
-    pub image_auroc: Option<f64>,
-    pub pixel_auroc: Option<f64>,
-    pub aupro: Option<f64>,
-    pub image_f1_max: Option<f64>,
-    pub images: usize,
-    pub head_bytes: usize,
-    pub backbone_bytes: usize,
-    pub model_bytes: usize,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -67,7 +55,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             (detector, std::fs::metadata(path)?.len() as usize)
         }
         None => {
-            let (model, backbone) = fit::fit(&arguments.recipe, &arguments.runtime, &train)?;
+            let (model, backbone) = fit::fit(&arguments.fit, &arguments.runtime, &train)?;
             let bytes = model.to_bytes()?.len();
             let detector = Detector::new(model, backbone)?;
             (detector, bytes)
@@ -83,7 +71,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         report.write(&arguments.dataset, arguments.model.as_deref(), &metrics)?;
     }
     if arguments.json {
-        return print_line(&serde_json::to_string(&metrics)?);
+        return console::print_line(&serde_json::to_string(&metrics)?);
     }
     let number = |value: Option<f64>| {
         value.map_or_else(|| "not defined here".into(), |value| format!("{value:.4}"))
@@ -98,7 +86,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ("backbone bytes", metrics.backbone_bytes.to_string()),
         ("model file bytes", metrics.model_bytes.to_string()),
     ] {
-        print_line(&format!("{name:16}  {value}"))?;
+        console::print_line(&format!("{name:16}  {value}"))?;
     }
     Ok(())
 }
@@ -116,24 +104,12 @@ fn evaluate(
     let mut upsampled = AnomalyMap::new(metadata.map_size, size, 0.0, 0.0);
     let (mut scores, mut labels, mut maps, mut masks) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut unreadable, mut without_mask) = (0, 0);
+    let mut without_mask = 0;
     let paths: Vec<PathBuf> = test.iter().map(|image| image.path.clone()).collect();
-    let bar = images::progress(paths.len(), "testing");
-    let mut test = test.iter();
-    images::for_each_tensor(&paths, target, |path: &Path, tensor| {
-        let image = test.next().context("as many images as paths")?;
-        bar.inc(1);
-        let tensor = match tensor {
-            Ok(tensor) => tensor,
-            Err(error) => {
-                unreadable += 1;
-                bar.suspend(|| eprintln!("vadlite: warning: skipped: {error:#}"));
-                return Ok(());
-            }
-        };
-        let score = detector
-            .inspect(tensor.view())
-            .with_context(|| format!("image {}", path.display()))?;
+    let bar = console::progress(paths.len(), "testing");
+    images::for_each_readable(&paths, target, &bar, |index, tensor| {
+        let image = &test[index];
+        let score = detector.inspect(tensor.view())?;
         scores.push(score);
         if let Some(report) = &mut report {
             report.add(image, score, detector);
@@ -145,29 +121,27 @@ fn evaluate(
                 without_mask += 1;
                 return Ok(());
             }
-            None => vec![false; size.area()],
+            None => Array2::from_elem((size.height, size.width), false),
         };
         upsampled.update(detector.map().as_slice().unwrap_or_default());
-        maps.push(upsampled.values().iter().copied().collect());
+        maps.push(upsampled.values().to_owned());
         masks.push(mask);
         Ok(())
     })?;
     bar.finish_and_clear();
-    if unreadable > 0 {
-        eprintln!(
-            "vadlite: warning: {unreadable} of {} images were skipped as unreadable",
-            paths.len()
-        );
-    }
     if without_mask > 0 {
-        eprintln!(
-            "vadlite: warning: {without_mask} defective images have no mask and are left out of the pixel metrics"
-        );
+        console::warn(format_args!(
+            "{without_mask} defective images have no mask and are left out of the pixel metrics"
+        ));
     }
+    let pixels = || {
+        let images = maps.iter().zip(&masks);
+        images.map(|(map, mask)| (map.view(), mask.view()))
+    };
     let metrics = Metrics {
         image_auroc: auroc(&scores, &labels),
-        pixel_auroc: pixel_auroc(maps.iter().zip(&masks)),
-        aupro: aupro(&maps, &masks, size.width, size.height, AUPRO_LIMIT),
+        pixel_auroc: pixel_auroc(pixels()),
+        aupro: aupro(pixels(), AUPRO_LIMIT),
         image_f1_max: f1_max(&scores, &labels).map(|(f1, _)| f1),
         images: scores.len(),
         head_bytes: detector.head_bytes(),
@@ -175,7 +149,7 @@ fn evaluate(
         model_bytes,
     };
     if let Some(report) = report {
-        report.add_maps(maps, &masks, size);
+        report.add_maps(maps, &masks);
     }
     Ok(metrics)
 }

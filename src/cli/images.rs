@@ -1,11 +1,12 @@
 //! Image files: listing folders, decoding, and bringing them to tensors ahead of the backbone.
 
+use super::console;
 use crate::detector::taps::Normalization;
 use crate::geometry::{Roi, Size};
 use crate::video::preprocess::{Layout, Plane, Preprocess, Target};
 use anyhow::{Context as _, bail};
 use image::DynamicImage;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use ndarray::Array3;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -47,22 +48,27 @@ pub fn list(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// Decodes a file by what is in it, whatever its name says.
+pub fn decode(path: &Path) -> anyhow::Result<DynamicImage> {
+    let decode = || -> image::ImageResult<DynamicImage> {
+        image::ImageReader::open(path)?
+            .with_guessed_format()?
+            .decode()
+    };
+    decode().with_context(|| format!("image {} cannot be read", path.display()))
+}
+
 /// A decoded file in a form that preprocessing takes.
-pub struct Picture {
+pub struct ImageFile {
     layout: Layout,
     stride: usize,
     data: Vec<u8>,
 }
 
-impl Picture {
+impl ImageFile {
     /// Decodes a file. Grey pictures stay grey, with 16 bits where they have them; others become 8-bit RGB without alpha.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let decode = || -> image::ImageResult<DynamicImage> {
-            image::ImageReader::open(path)?
-                .with_guessed_format()?
-                .decode()
-        };
-        let image = decode().with_context(|| format!("image {} cannot be read", path.display()))?;
+        let image = decode(path)?;
         let (width, height) = (image.width() as usize, image.height() as usize);
         if width == 0 || height == 0 {
             bail!("image {} is empty", path.display());
@@ -107,14 +113,15 @@ pub fn target(size: Size, normalization: Normalization, roi: Roi) -> Target {
     }
 }
 
-/// Decodes and preprocesses all files on all cores, a little ahead of `consume`, which gets them in their order.
+/// Decodes and preprocesses all files on all cores, a little ahead of `consume`, which gets them in their order, each with its
+/// place in `paths`.
 ///
 /// # Errors
 /// The first error of `consume`. A file that cannot be read is handed to it as an error.
 pub fn for_each_tensor(
     paths: &[PathBuf],
     target: Target,
-    mut consume: impl FnMut(&Path, anyhow::Result<Array3<f32>>) -> anyhow::Result<()>,
+    mut consume: impl FnMut(usize, anyhow::Result<Array3<f32>>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::sync_channel::<Vec<anyhow::Result<Array3<f32>>>>(1);
@@ -122,7 +129,7 @@ pub fn for_each_tensor(
             for portion in paths.chunks(PORTION) {
                 let tensors = portion
                     .par_iter()
-                    .map(|path| Picture::open(path)?.tensor(target))
+                    .map(|path| ImageFile::open(path)?.tensor(target))
                     .collect();
                 // The consumer has failed and gone: nothing is left to do.
                 if sender.send(tensors).is_err() {
@@ -130,34 +137,44 @@ pub fn for_each_tensor(
                 }
             }
         });
-        for (paths, tensors) in paths.chunks(PORTION).zip(receiver) {
-            for (path, tensor) in paths.iter().zip(tensors) {
-                consume(path, tensor)?;
-            }
-        }
-        Ok(())
+        let tensors = receiver.into_iter().flatten();
+        tensors
+            .enumerate()
+            .try_for_each(|(index, tensor)| consume(index, tensor))
     })
 }
 
-/// Shows what is being done, how much of it is done, and of how much; the time left is counted anew for each thing.
-pub fn show_on(bar: &ProgressBar) -> impl FnMut(&'static str, usize, usize) {
-    let mut shown = "";
-    move |what, done, of| {
-        if shown != what {
-            bar.reset();
-            bar.set_message(what);
-            bar.set_length(of as u64);
-            shown = what;
+/// The same for the files that can be read, with a step of the `bar` for each file; the others are named, skipped and counted.
+///
+/// # Errors
+/// The first error of `consume`, with the file's name.
+pub fn for_each_readable(
+    paths: &[PathBuf],
+    target: Target,
+    bar: &ProgressBar,
+    mut consume: impl FnMut(usize, Array3<f32>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut skipped = 0;
+    for_each_tensor(paths, target, |index, tensor| {
+        bar.inc(1);
+        match tensor {
+            Ok(tensor) => {
+                consume(index, tensor).with_context(|| format!("image {}", paths[index].display()))
+            }
+            Err(error) => {
+                skipped += 1;
+                bar.suspend(|| console::warn(format_args!("skipped: {error:#}")));
+                Ok(())
+            }
         }
-        bar.set_position(done as u64);
+    })?;
+    if skipped > 0 {
+        let all = paths.len();
+        bar.suspend(|| {
+            console::warn(format_args!(
+                "{skipped} of {all} images were skipped as unreadable"
+            ));
+        });
     }
-}
-
-/// A progress bar on a terminal, nothing elsewhere.
-pub fn progress(length: usize, what: &'static str) -> ProgressBar {
-    let bar = ProgressBar::new(length as u64);
-    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len}, {eta} left") {
-        bar.set_style(style);
-    }
-    bar.with_message(what)
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! `vadlite info`: what is in a model file.
 
-use super::print_line;
+use super::console::print_line;
 use crate::detector::model_file::ModelFile;
 use anyhow::Context as _;
 use std::path::PathBuf;

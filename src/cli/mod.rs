@@ -1,20 +1,23 @@
-//! The program `vadlite`: fitting, scoring, evaluating. One file per subcommand; what they share is in `images`.
+//! The program `vadlite`: fitting, scoring, evaluating. One file per subcommand, which only this one knows of, but for [`fit`](fit::fit),
+//! which others do first. What they share knows none of them: options, image files and datasets, and what is said on the terminal.
 
 mod bench;
 mod calibrate;
+mod console;
 mod dataset;
 mod eval;
 mod fit;
 pub mod images;
 mod info;
+mod metrics;
+mod options;
+mod remedy;
 mod report;
 mod score;
 mod self_check;
 mod sweep;
 
-use crate::detector::{Device, Options, RuntimeOptions};
-use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Visual anomaly detection on the device: learns what good parts look like, then scores images.
@@ -45,41 +48,6 @@ enum Command {
     Info(info::Arguments),
 }
 
-/// Options of every subcommand that runs the backbone.
-#[derive(Debug, Args)]
-struct RuntimeArguments {
-    /// ONNX file of the backbone, or the name of one that is installed: mobilenetv2-int8.onnx is smaller, and faster where the processor
-    /// multiplies bytes [default: mobilenetv2.onnx, or the one that the model names]
-    #[arg(long, value_name = "FILE")]
-    backbone: Option<PathBuf>,
-    /// Path of the ONNX Runtime library [default: searched for]
-    #[arg(long, value_name = "FILE")]
-    onnxruntime: Option<PathBuf>,
-    /// Threads of the backbone; 0: one per core
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    threads: usize,
-    /// Where the backbone runs
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    device: Device,
-}
-
-impl RuntimeArguments {
-    fn options(&self) -> Options<'_> {
-        Options {
-            backbone: self.backbone.as_deref(),
-            runtime: self.runtime(),
-        }
-    }
-
-    fn runtime(&self) -> RuntimeOptions<'_> {
-        RuntimeOptions {
-            threads: self.threads,
-            library: self.onnxruntime.as_deref(),
-            device: self.device,
-        }
-    }
-}
-
 /// Runs the program on the process' arguments. Exit codes: 0 done, 1 failed with a message, 2 wrong usage.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -94,17 +62,8 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("vadlite: {error:#}");
+            eprintln!("vadlite: {}", remedy::described(&error));
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Prints a line to standard output; a reader that has gone away (`| head`) ends the program quietly.
-fn print_line(line: &str) -> anyhow::Result<()> {
-    use std::io::Write as _;
-    match writeln!(std::io::stdout().lock(), "{line}") {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-        result => Ok(result?),
     }
 }

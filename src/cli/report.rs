@@ -5,19 +5,23 @@
 
 mod charts;
 mod data;
+mod page;
 mod pictures;
 
 use super::dataset::TestImage;
-use super::eval::{AUPRO_LIMIT, Metrics};
+use super::metrics::Metrics;
 use crate::detector::Detector;
-use crate::detector::metrics::{CurvePoint, pro_curve, roc_curve};
+use crate::detector::metrics::{AUPRO_LIMIT, CurvePoint, pro_curve, roc_curve};
 use crate::detector::model_file::Metadata;
 use crate::fs::folder_of;
 use crate::geometry::Size;
 use anyhow::{Context as _, bail};
-use charts::Axis;
-use pictures::{Pictures, Strongest};
-use std::fmt::Write as _;
+use askama::Template as _;
+use charts::{Curve, Histogram, ScoreAxis};
+use data::Data;
+use ndarray::Array2;
+use page::{Counts, Page, flagged};
+use pictures::{Cards, Strongest};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -41,6 +45,16 @@ struct Kind {
     name: String,
     defective: bool,
     scores: Vec<f32>,
+}
+
+impl Kind {
+    fn flagged(&self, threshold: f32) -> usize {
+        flagged(&self.scores, threshold)
+    }
+
+    fn percent_flagged(&self, threshold: f32) -> f64 {
+        100.0 * self.flagged(threshold) as f64 / self.scores.len().max(1) as f64
+    }
 }
 
 impl Report {
@@ -89,18 +103,14 @@ impl Report {
         }
     }
 
-    /// Takes the maps (of `height` x `width`) and masks for the PRO curve, and spoils the maps: their values are rounded down by at most
-    /// 0.05 %, so that the curve has thousands of points and not millions.
-    pub fn add_maps(
-        &mut self,
-        mut maps: Vec<Vec<f32>>,
-        masks: &[Vec<bool>],
-        Size { height, width }: Size,
-    ) {
+    /// Takes the maps and masks for the PRO curve, and spoils the maps: their values are rounded down by at most 0.05 %, so that the curve
+    /// has thousands of points and not millions.
+    pub fn add_maps(&mut self, mut maps: Vec<Array2<f32>>, masks: &[Array2<bool>]) {
         for value in maps.iter_mut().flatten() {
             *value = f32::from_bits(value.to_bits() & !0xfff);
         }
-        let curve = pro_curve(&maps, masks, width, height);
+        let images = maps.iter().zip(masks);
+        let curve = pro_curve(images.map(|(map, mask)| (map.view(), mask.view())));
         self.pro = curve.map(|curve| charts::thin(&curve, AUPRO_LIMIT));
     }
 
@@ -126,69 +136,46 @@ impl Report {
         let threshold = self.metadata.threshold;
         let [good, defective] = [false, true].map(|defective| self.scores(defective));
         let all: Vec<f32> = good.iter().chain(&defective).copied().collect();
-        let axis = Axis::over(&all, threshold);
+        let axis = ScoreAxis::over(&all, threshold);
         let labels: Vec<bool> = (0..all.len()).map(|i| i >= good.len()).collect();
         let roc = roc_curve(&all, &labels).map(|curve| charts::thin(&curve, 1.0));
         let name = dataset
             .canonicalize()
             .unwrap_or_else(|_| dataset.to_path_buf());
-        let name = name.file_name().unwrap_or_default().to_string_lossy();
-        let flagged = |scores: &[f32]| scores.iter().filter(|&&score| score > threshold).count();
-        let (found, alarms) = (flagged(&defective), flagged(&good));
-        let mut pictures = Pictures::new(dataset, &self.metadata, self.pro.is_some());
-
-        let fill = |key: &str| -> anyhow::Result<String> {
-            Ok(match key {
-                "style" => include_str!("report.css").into(),
-                "script" => include_str!("report.js").into(),
-                "name" => escape(&name),
-                "method" => escape(self.metadata.method.name()),
-                "summary" => summary(&good, &defective, found, alarms),
-                "data" => data::json(self, &axis, &all, &labels)?,
-                "facts" => self.facts(dataset, model, metrics),
-                "tiles" => tiles(metrics),
-                "histogram" => charts::histogram(&axis, &good, &defective),
-                "ticks" => charts::ticks(&axis),
-                "at" => format!("{:.3}", 100.0 * axis.part(f64::from(threshold))),
-                "position" => format!("{:.0}", 1000.0 * axis.part(f64::from(threshold))),
-                "threshold" => threshold.to_string(),
-                "found" => found.to_string(),
-                "missed" => (defective.len() - found).to_string(),
-                "alarms" => alarms.to_string(),
-                "passed" => (good.len() - alarms).to_string(),
-                "found rate" => percent(found, defective.len()),
-                "alarm rate" => percent(alarms, good.len()),
-                "precision" => percent(found, found + alarms),
-                "f1" => f1(found, defective.len() + alarms),
-                "kinds" => self.kinds(&flagged),
-                "roc" => roc.as_deref().map_or_else(
-                    || missing("The ROC curve needs good and defective images."),
-                    |curve| {
-                        charts::curve(
-                            "roc",
-                            curve,
-                            1.0,
-                            ["good images flagged", "defective images flagged"],
-                        )
-                    },
+        let mut cards = Cards::new(dataset, &self.metadata, self.pro.is_some());
+        let page = Page {
+            name: &name.file_name().unwrap_or_default().to_string_lossy(),
+            method: self.metadata.method.name(),
+            threshold,
+            at: axis.part(f64::from(threshold)),
+            counts: Counts::at(threshold, &good, &defective),
+            figures: [
+                (
+                    "Image AUROC",
+                    metrics.image_auroc,
+                    "good and defective images",
                 ),
-                "pro" => self.pro.as_deref().map_or_else(
-                    || missing("No masks: the per-region overlap (PRO) says how much of each defect is marked, and this dataset does not say where its defects are."),
-                    |curve| {
-                        charts::curve(
-                            "pro",
-                            curve,
-                            AUPRO_LIMIT,
-                            ["good pixels marked", "mean share of a defect marked"],
-                        )
-                    },
-                ),
-                "mistakes" => pictures.cards(&self.mistakes, "No mistakes at this threshold.")?,
-                "hits" => pictures.cards(&self.hits, "Nothing defective was found at this threshold.")?,
-                other => bail!("the report's template asks for {other:?}"),
-            })
+                ("Pixel AUROC", metrics.pixel_auroc, "masks"),
+                ("AUPRO up to 0.3", metrics.aupro, "masks"),
+                ("Best image F1", metrics.image_f1_max, "defective images"),
+            ],
+            histogram: Histogram::new(&axis, &good, &defective),
+            ticks: axis.ticks(),
+            kinds: &self.kinds,
+            roc: roc.as_deref().map(|curve| {
+                let axes = ["good images flagged", "defective images flagged"];
+                Curve::new("roc", curve, 1.0, axes)
+            }),
+            pro: self.pro.as_deref().map(|curve| {
+                let axes = ["good pixels marked", "mean share of a defect marked"];
+                Curve::new("pro", curve, AUPRO_LIMIT, axes)
+            }),
+            mistakes: cards.of(&self.mistakes)?,
+            hits: cards.of(&self.hits)?,
+            facts: self.facts(dataset, model, metrics),
+            data: Data::new(self, &axis, &all, &labels),
         };
-        filled(include_str!("report.html"), fill)
+        Ok(page.render()?)
     }
 
     /// Scores of the good or of the defective images, ascending.
@@ -199,7 +186,12 @@ impl Report {
         scores
     }
 
-    fn facts(&self, dataset: &Path, model: Option<&Path>, metrics: &Metrics) -> String {
+    fn facts(
+        &self,
+        dataset: &Path,
+        model: Option<&Path>,
+        metrics: &Metrics,
+    ) -> Vec<(&'static str, String)> {
         let metadata = &self.metadata;
         let Size { height, width } = metadata.input_size;
         let model = model.map_or_else(
@@ -223,8 +215,7 @@ impl Report {
             kinds.map(|kind| kind.scores.len()).sum::<usize>()
         });
         let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let mut html = String::new();
-        for (term, value) in [
+        vec![
             ("Dataset", dataset.display().to_string()),
             ("Test images", format!("{good} good, {defective} defective")),
             ("Model", model),
@@ -251,111 +242,6 @@ impl Report {
             ),
             ("Made", date.replace('T', " ").replace('Z', " UTC")),
             ("By", concat!("vadlite ", env!("CARGO_PKG_VERSION")).into()),
-        ] {
-            let _ = write!(
-                html,
-                "<div><dt>{term}</dt><dd>{}</dd></div>",
-                escape(&value)
-            );
-        }
-        html
+        ]
     }
-
-    fn kinds(&self, flagged: &dyn Fn(&[f32]) -> usize) -> String {
-        let mut html = String::new();
-        for kind in &self.kinds {
-            let (count, of) = (flagged(&kind.scores), kind.scores.len());
-            let class = if kind.defective { "defective" } else { "good" };
-            let _ = write!(
-                html,
-                "<tr class=\"{class}\"><th scope=\"row\">{}</th><td><span class=\"bar\"><span style=\"width:{:.1}%\"></span></span></td><td><b>{count}</b> of {of}</td></tr>",
-                escape(&kind.name),
-                100.0 * count as f64 / of.max(1) as f64,
-            );
-        }
-        html
-    }
-}
-
-fn tiles(metrics: &Metrics) -> String {
-    let mut html = String::new();
-    for (name, value, why) in [
-        (
-            "Image AUROC",
-            metrics.image_auroc,
-            "needs good and defective images",
-        ),
-        ("Pixel AUROC", metrics.pixel_auroc, "needs masks"),
-        ("AUPRO up to 0.3", metrics.aupro, "needs masks"),
-        (
-            "Best image F1",
-            metrics.image_f1_max,
-            "needs defective images",
-        ),
-    ] {
-        let value = value.map_or_else(
-            || format!("<dd class=\"none\">{why}</dd>"),
-            |value| format!("<dd>{value:.4}</dd>"),
-        );
-        let _ = write!(html, "<div><dt>{name}</dt>{value}</div>");
-    }
-    html
-}
-
-fn summary(good: &[f32], defective: &[f32], found: usize, alarms: usize) -> String {
-    format!(
-        "At the model’s own threshold {found} of {} defective images are found and {alarms} of {} good ones flagged.",
-        defective.len(),
-        good.len()
-    )
-}
-
-fn missing(text: &str) -> String {
-    format!("<p class=\"none\">{text}</p>")
-}
-
-fn percent(part: usize, whole: usize) -> String {
-    if whole == 0 {
-        return "–".into();
-    }
-    format!("{:.1} %", 100.0 * part as f64 / whole as f64)
-}
-
-/// F1 = 2 true positives / (flagged + defective).
-fn f1(found: usize, defective_and_alarms: usize) -> String {
-    match found + defective_and_alarms {
-        0 => "–".into(),
-        whole => format!("{:.4}", 2.0 * found as f64 / whole as f64),
-    }
-}
-
-/// Text for HTML, between tags or in a quoted attribute.
-fn escape(text: &str) -> String {
-    let mut html = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            '"' => html.push_str("&quot;"),
-            '\'' => html.push_str("&#39;"),
-            other => html.push(other),
-        }
-    }
-    html
-}
-
-/// The template with every `{{key}}` replaced. What is put in is not looked at again.
-fn filled(
-    template: &str,
-    mut value: impl FnMut(&str) -> anyhow::Result<String>,
-) -> anyhow::Result<String> {
-    let mut parts = template.split("{{");
-    let mut page = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let (key, rest) = part.split_once("}}").context("an open {{ in a template")?;
-        page.push_str(&value(key)?);
-        page.push_str(rest);
-    }
-    Ok(page)
 }

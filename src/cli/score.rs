@@ -1,6 +1,8 @@
 //! `vadlite score`: the score of each image file, and its heatmap where asked for.
 
-use super::{RuntimeArguments, images, print_line};
+use super::console::print_line;
+use super::images;
+use super::options::RuntimeArguments;
 use crate::detector::Detector;
 use crate::video::heatmap;
 use crate::video::overlay::{MapView, Overlay};
@@ -57,7 +59,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .map(Heatmaps::new)
         .transpose()?;
     let mut failed = 0;
-    images::for_each_tensor(&arguments.files, target, |path, tensor| {
+    images::for_each_tensor(&arguments.files, target, |index, tensor| {
+        let path = &arguments.files[index];
         let tensor = match tensor {
             Ok(tensor) => tensor,
             Err(error) => {
@@ -124,10 +127,7 @@ impl Heatmaps {
     }
 
     fn write(&mut self, source: &Path, map: MapView<'_>, threshold: f32) -> anyhow::Result<()> {
-        let picture = image::ImageReader::open(source)?
-            .with_guessed_format()?
-            .decode()?
-            .into_rgb8();
+        let picture = images::decode(source)?.into_rgb8();
         let picture = heatmap::draw(&mut self.overlay, picture, map, threshold)?;
         let path = self.free_name(source);
         picture

@@ -5,6 +5,7 @@
 //! numbers are the same every time. The figures are for comparing methods and settings; real defects may be easier or harder.
 
 use super::dataset::TestImage;
+use super::images;
 use anyhow::Context as _;
 use fastrand::Rng;
 use image::{GrayImage, Luma, Rgb, RgbImage};
@@ -49,16 +50,6 @@ pub fn split(good: &[PathBuf], folder: &Path) -> anyhow::Result<(Vec<PathBuf>, V
         "a self-check needs more than {} good images",
         good.len()
     );
-    let open = |path: &Path| -> anyhow::Result<RgbImage> {
-        let decode = || -> image::ImageResult<_> {
-            image::ImageReader::open(path)?
-                .with_guessed_format()?
-                .decode()
-        };
-        Ok(decode()
-            .with_context(|| format!("image {} cannot be read", path.display()))?
-            .into_rgb8())
-    };
     let mut random = Rng::with_seed(SEED);
     let mut test = Vec::new();
     for (_, name) in KINDS {
@@ -67,9 +58,9 @@ pub fn split(good: &[PathBuf], folder: &Path) -> anyhow::Result<(Vec<PathBuf>, V
             .with_context(|| format!("folder {} cannot be made", to.display()))?;
     }
     for (number, path) in held_out.into_iter().enumerate() {
-        let image = open(&path)?;
+        let image = images::decode(&path)?.into_rgb8();
         for (kind, name) in KINDS {
-            let donor = open(&fit[random.usize(..fit.len())])?;
+            let donor = images::decode(&fit[random.usize(..fit.len())])?.into_rgb8();
             let (defective, mask) = paint(&image, &donor, kind, &mut random);
             let write = |picture: &dyn Fn(&Path) -> image::ImageResult<()>, suffix: &str| {
                 let to = folder.join(name).join(format!("{number:04}{suffix}.png"));

@@ -1,6 +1,8 @@
 //! `vadlite sweep`: what the constants of PatchCore-Lite (preset `paper`) cost and bring on a dataset.
 
-use super::{RuntimeArguments, dataset, images, print_line};
+use super::console::{print_line, progress, show_on};
+use super::options::RuntimeArguments;
+use super::{dataset, images};
 use crate::detector::anomaly_map::AnomalyMap;
 use crate::detector::backbone::{self, Backbone, BackboneFile, DEFAULT_BACKBONE};
 use crate::detector::embedding::{Embedding, EmbeddingShape};
@@ -15,7 +17,9 @@ use crate::detector::{Cancel, Progress};
 use crate::geometry::{Grid, Roi, Size};
 use anyhow::Context as _;
 use clap::ValueEnum as _;
-use std::path::{Path, PathBuf};
+use clap::builder::RangedU64ValueParser;
+use ndarray::Array2;
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Size of the image tensor.
@@ -46,8 +50,8 @@ pub struct Arguments {
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = [10, 100, 1000], value_parser = in_range(1..=10_000_000))]
     candidates: Vec<usize>,
     /// What the coarse search compares codes with
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = ["symmetric".to_owned(), "query".to_owned()], value_parser = ["symmetric", "query"])]
-    coarse: Vec<String>,
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum, default_values_t = [Coarse::Symmetric, Coarse::Query])]
+    coarse: Vec<Coarse>,
     /// Feature taps: output names of the backbone, separated by commas [default: the method's own]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     taps: Vec<String>,
@@ -58,13 +62,8 @@ pub struct Arguments {
     runtime: RuntimeArguments,
 }
 
-fn in_range(
-    range: std::ops::RangeInclusive<usize>,
-) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
-    move |text| match text.parse() {
-        Ok(number) if range.contains(&number) => Ok(number),
-        _ => Err(format!("a whole number in {range:?} is needed")),
-    }
+fn in_range(range: impl std::ops::RangeBounds<u64>) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(range)
 }
 
 /// One setting of the constants.
@@ -108,7 +107,7 @@ struct Trial {
     head: TwoStage,
     bytes: usize,
     scores: Vec<f32>,
-    maps: Vec<Vec<f32>>,
+    maps: Vec<Array2<f32>>,
     times: Vec<f64>,
     found: usize,
     searched: usize,
@@ -127,21 +126,22 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut backbone = Backbone::new(&file, &taps, INPUT, arguments.runtime.runtime())?;
     let mut features = RECIPE.features(backbone.shapes(), None, Grid::ONE)?;
     let shape = features.shape();
+    check(&settings, shape.dimensions)?;
     let mut embedding = Embedding::new(shape);
     let target = images::target(INPUT, backbone.normalization(), Roi::WHOLE);
 
     let mut samples = Samples::new(shape, samples::BYTES);
-    let bar = images::progress(train.len(), "features");
-    images::for_each_tensor(&train, target, |path, tensor| {
+    let bar = progress(train.len(), "features");
+    images::for_each_tensor(&train, target, |index, tensor| {
         features
             .extract(&mut backbone, tensor?.view(), &mut embedding)
-            .with_context(|| format!("image {}", path.display()))?;
+            .with_context(|| format!("image {}", train[index].display()))?;
         samples.add(0, &embedding.to_patches());
         bar.inc(1);
         Ok(())
     })?;
     let largest = settings.iter().map(|setting| setting.bank).max();
-    let mut progress = Progress::new(images::show_on(&bar), Cancel::default());
+    let mut progress = Progress::new(show_on(&bar), Cancel::default());
     let coreset = Coreset::select(&samples, largest.unwrap_or(0), &mut progress)?;
     let mut trials = settings
         .into_iter()
@@ -154,23 +154,22 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (mut labels, mut masks) = (Vec::new(), Vec::new());
     progress.at("testing", 0, test.len())?;
     let paths: Vec<PathBuf> = test.iter().map(|image| image.path.clone()).collect();
-    let mut images = test.iter().enumerate();
-    images::for_each_tensor(&paths, target, |path: &Path, tensor| {
-        let (number, image) = images.next().context("as many images as paths")?;
+    images::for_each_tensor(&paths, target, |index, tensor| {
+        let image = &test[index];
         features
             .extract(&mut backbone, tensor?.view(), &mut embedding)
-            .with_context(|| format!("image {}", path.display()))?;
+            .with_context(|| format!("image {}", image.path.display()))?;
         labels.push(image.defective);
         let mask = match &image.mask {
             Some(mask) => Some(dataset::read_mask(mask, MAP, Roi::WHOLE)?),
-            None => (!image.defective).then(|| vec![false; MAP.area()]),
+            None => (!image.defective).then(|| Array2::from_elem((MAP.height, MAP.width), false)),
         };
         for trial in &mut trials {
             trial.inspect(
                 &embedding,
                 &mut map,
                 mask.is_some(),
-                number % RECALL_EVERY == 0,
+                index % RECALL_EVERY == 0,
             );
         }
         masks.extend(mask);
@@ -207,6 +206,17 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether each setting can be had with so many channels: better known before all images are looked at than after.
+fn check(settings: &[Setting], dimensions: usize) -> anyhow::Result<()> {
+    for &Setting { subspaces, .. } in settings {
+        anyhow::ensure!(
+            dimensions.is_multiple_of(subspaces),
+            "{dimensions} feature channels cannot be cut into {subspaces} subspaces; choose other --subspaces or --taps"
+        );
+    }
+    Ok(())
+}
+
 /// Every constant over its list, the others as in the paper.
 fn settings(arguments: &Arguments) -> Vec<Setting> {
     let mut settings = vec![PAPER];
@@ -230,10 +240,8 @@ fn settings(arguments: &Arguments) -> Vec<Setting> {
             ..PAPER
         });
     }
-    for coarse in &arguments.coarse {
-        if let Ok(coarse) = Coarse::from_str(coarse, false) {
-            add(Setting { coarse, ..PAPER });
-        }
+    for &coarse in &arguments.coarse {
+        add(Setting { coarse, ..PAPER });
     }
     settings
 }
@@ -283,7 +291,7 @@ impl Trial {
         self.times.push(start.elapsed().as_secs_f64() * 1e3);
         self.scores.push(map.update(&scores));
         if keep_map {
-            self.maps.push(map.values().iter().copied().collect());
+            self.maps.push(map.values().to_owned());
         }
         if recall {
             self.head.for_each(embedding, |_, squared, search| {
@@ -293,9 +301,11 @@ impl Trial {
         }
     }
 
-    fn row(mut self, labels: &[bool], masks: &[Vec<bool>]) -> Row {
+    fn row(mut self, labels: &[bool], masks: &[Array2<bool>]) -> Row {
         self.times.sort_by(f64::total_cmp);
         let coarse = self.setting.coarse.to_possible_value();
+        let pixels = self.maps.iter().zip(masks);
+        let pixels = pixels.map(|(map, mask)| (map.view(), mask.view()));
         Row {
             subspaces: self.setting.subspaces,
             bits: self.setting.bits,
@@ -303,7 +313,7 @@ impl Trial {
             candidates: self.setting.candidates,
             coarse: coarse.map_or_else(String::new, |value| value.get_name().into()),
             image_auroc: auroc(&self.scores, labels),
-            pixel_auroc: pixel_auroc(self.maps.iter().zip(masks)),
+            pixel_auroc: pixel_auroc(pixels),
             head_bytes: self.bytes,
             head_ms: self.times[self.times.len() / 2],
             recall: self.found as f64 / self.searched.max(1) as f64,

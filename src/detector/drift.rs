@@ -135,7 +135,7 @@ impl Drift {
 
     /// Takes a score in, and says what has changed where enough speaks for it; then begins again from the calibration scores. Scores above
     /// `threshold` are those of flagged frames.
-    pub fn take(&mut self, score: f32, threshold: f32) -> Option<Direction> {
+    pub fn observe(&mut self, score: f32, threshold: f32) -> Option<Direction> {
         let flagged = score > threshold;
         let (mut higher, mut lower) = (0.5, 0.5);
         if !flagged {
@@ -216,7 +216,7 @@ mod tests {
             drift.margin = 0.0;
             // Until the first alarm: what follows one begins from the calibration alone, as in use.
             for _ in 0..5000 {
-                alarms += usize::from(drift.take(score(&mut random, 0.0), THRESHOLD).is_some());
+                alarms += usize::from(drift.observe(score(&mut random, 0.0), THRESHOLD).is_some());
             }
         }
         // 300,000 scores allow 600 alarms on average; the sum's standard deviation is about as many's square root.
@@ -232,10 +232,10 @@ mod tests {
             for _ in 0..50 {
                 let mut drift = test(&mut random, 200, 10_000.0);
                 for _ in 0..300 {
-                    assert_eq!(drift.take(score(&mut random, 0.0), THRESHOLD), None);
+                    assert_eq!(drift.observe(score(&mut random, 0.0), THRESHOLD), None);
                 }
                 let noticed = (1..=100).find_map(|after| {
-                    Some((after, drift.take(score(&mut random, shift), THRESHOLD)?))
+                    Some((after, drift.observe(score(&mut random, shift), THRESHOLD)?))
                 });
                 assert_eq!(noticed.unwrap().1, direction);
             }
@@ -252,9 +252,9 @@ mod tests {
         let mut drift = Drift::new(&calibration, 10_000.0);
         for number in 0..3000 {
             let score = 1.02 * close(&mut random);
-            assert_eq!(drift.take(score, THRESHOLD), None, "{number}");
+            assert_eq!(drift.observe(score, THRESHOLD), None, "{number}");
         }
-        let noticed = (1..=100).find_map(|_| drift.take(1.2 * close(&mut random), THRESHOLD));
+        let noticed = (1..=100).find_map(|_| drift.observe(1.2 * close(&mut random), THRESHOLD));
         assert_eq!(noticed, Some(Direction::Up));
     }
 
@@ -266,12 +266,16 @@ mod tests {
         for number in 0..3000 {
             let shift = if number % 10 == 0 { 20.0 } else { 0.0 };
             let score = score(&mut random, shift);
-            assert_eq!(drift.take(score, THRESHOLD), None, "{number}");
+            assert_eq!(drift.observe(score, THRESHOLD), None, "{number}");
         }
         let mut drift = test(&mut random, 300, 10_000.0);
         for number in 0..3000 {
             // Flags a tenth of the good.
-            assert_eq!(drift.take(score(&mut random, 0.0), 1.29), None, "{number}");
+            assert_eq!(
+                drift.observe(score(&mut random, 0.0), 1.29),
+                None,
+                "{number}"
+            );
         }
     }
 
@@ -280,7 +284,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(4);
         let mut drift = test(&mut random, 300, 10_000.0);
         let noticed = (1..=30).find_map(|after| {
-            let alarm = drift.take(score(&mut random, 40.0), THRESHOLD)?;
+            let alarm = drift.observe(score(&mut random, 40.0), THRESHOLD)?;
             Some((after, alarm))
         });
         // 17 times 1.8 is more than 20,000.

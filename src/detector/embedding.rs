@@ -22,8 +22,8 @@ impl EmbeddingShape {
         self.grid.area()
     }
 
-    /// Numbers in an embedding.
-    pub fn len(self) -> usize {
+    /// How many numbers an embedding holds.
+    pub fn size(self) -> usize {
         self.dimensions * self.positions()
     }
 }
@@ -40,7 +40,7 @@ impl Embedding {
     pub fn new(shape: EmbeddingShape) -> Self {
         Self {
             shape,
-            values: vec![0.0; shape.len()],
+            values: vec![0.0; shape.size()],
         }
     }
 

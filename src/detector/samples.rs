@@ -22,7 +22,7 @@ pub struct Samples {
 impl Samples {
     /// None yet, of embeddings of this shape; at most `bytes` of them, but one at least.
     pub fn new(shape: EmbeddingShape, bytes: usize) -> Self {
-        let image = shape.len() * size_of::<f16>();
+        let image = shape.size() * size_of::<f16>();
         Self {
             dimensions: shape.dimensions,
             positions: shape.positions(),

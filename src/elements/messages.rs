@@ -151,6 +151,10 @@ pub enum OutputEvent<'a> {
     Missed {
         part: u64,
     },
+    /// Its thread has failed, and begins anew.
+    Failed {
+        reason: &'a str,
+    },
 }
 
 impl BusMessage for OutputChanged<'_> {
@@ -162,6 +166,9 @@ impl BusMessage for OutputChanged<'_> {
             OutputEvent::Disconnected { reason } => structure
                 .field("event", "disconnected")
                 .field("reason", reason),
+            OutputEvent::Failed { reason } => {
+                structure.field("event", "failed").field("reason", reason)
+            }
             OutputEvent::Missed { part } => structure.field("event", "missed").field("part", part),
         }
         .build()

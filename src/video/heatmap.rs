@@ -1,7 +1,9 @@
 //! Heatmaps on pictures from files, drawn by the element's own overlay.
 
+use crate::video::frame::WritableFrame;
 use crate::video::overlay::{MapView, Overlay, Style};
 use anyhow::Context as _;
+use gst_video::{VideoFormat, VideoFrameFlags, VideoInfo, VideoMeta};
 use image::RgbImage;
 
 /// The picture with its heatmap, coloured relative to `threshold`. GStreamer has to be initialised.
@@ -12,13 +14,16 @@ pub fn draw(
     threshold: f32,
 ) -> anyhow::Result<RgbImage> {
     let (width, height) = picture.dimensions();
-    let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, width, height)
-        .stride(&[width as i32 * 3])
-        .build()?;
+    let info = VideoInfo::builder(VideoFormat::Rgb, width, height).build()?;
+    let stride = i32::try_from(3 * u64::from(width)).context("the picture is too wide")?;
     let mut buffer = gst::Buffer::from_mut_slice(picture.into_raw());
-    let buffer = buffer.get_mut().context("a new buffer is not shared")?;
-    let mut frame = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &info)?;
+    let writable = buffer.get_mut().context("a new buffer is not shared")?;
+    // Rows without padding, whatever the width.
+    let (flags, format) = (VideoFrameFlags::empty(), VideoFormat::Rgb);
+    VideoMeta::add_full(writable, flags, format, width, height, &[0], &[stride])?;
+    let mut frame = WritableFrame::map(writable, &info)?;
     overlay.draw(&mut frame, map, threshold, Style::Heatmap);
-    RgbImage::from_raw(width, height, frame.plane_data(0)?.to_vec())
-        .context("a frame of another size")
+    drop(frame);
+    let pixels = buffer.map_readable()?.to_vec();
+    RgbImage::from_raw(width, height, pixels).context("a picture of another size")
 }

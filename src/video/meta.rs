@@ -221,7 +221,7 @@ fn read_regions(structure: &gst::StructureRef) -> Result<Vec<Region>, FieldError
         wanted,
     };
     // Borrowed: an array taken out as a value of its own is a copy of all of it.
-    let regions = get::<gst::ArrayRef>(structure, "regions", wanted)?;
+    let regions = get::<gst::ArrayRef<'_>>(structure, "regions", wanted)?;
     regions
         .iter()
         .map(|value| {

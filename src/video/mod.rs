@@ -3,6 +3,8 @@
 #[cfg(feature = "analytics")]
 pub mod analytics;
 pub mod colormap;
+pub mod formats;
+pub mod frame;
 pub mod heatmap;
 pub mod meta;
 pub mod overlay;

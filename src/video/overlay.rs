@@ -7,11 +7,10 @@
 
 use std::ops::Range;
 
-use gst_video::{
-    VideoColorMatrix, VideoColorRange, VideoFormat, VideoInfo, VideoInterlaceMode, prelude::*,
-};
+use gst_video::{VideoColorMatrix, VideoColorRange, VideoFormat, VideoInfo, VideoInterlaceMode};
 
 use super::colormap::{ColourSpace, HEAT_FROM, HEAT_TO, heat};
+use super::frame::{PlaneMut, WritableFrame};
 use crate::geometry::Roi;
 use ndarray::ArrayView2;
 
@@ -135,12 +134,12 @@ impl Overlay {
     /// region, or a format with samples of other than 8 bits or 16 bits little-endian.
     pub fn draw(
         &mut self,
-        frame: &mut gst_video::VideoFrameRef<&mut gst::BufferRef>,
+        frame: &mut WritableFrame<'_>,
         map: MapView<'_>,
         threshold: f32,
         style: Style,
     ) {
-        let info = frame.info().clone();
+        let info = frame.info();
         let format = info.format_info();
         let size = [info.width() as usize, info.field_height() as usize];
         let depth = format.depth()[0];
@@ -148,7 +147,7 @@ impl Overlay {
         if !supported || !self.painter.set_map(&map, threshold, style, size) {
             return;
         }
-        self.painter.set_tables(&info);
+        self.painter.set_tables(info);
 
         let interlaced = match info.interlace_mode() {
             VideoInterlaceMode::Progressive | VideoInterlaceMode::Alternate => false,
@@ -160,7 +159,6 @@ impl Overlay {
         let sample_bytes = depth as usize / 8;
 
         for plane in 0..info.n_planes() {
-            let stride = info.stride()[plane as usize];
             // Alpha is the fourth component. Three at most share a plane.
             let colours = info.n_components().min(3) as u8;
             let components = (0..colours).filter(|&c| info.comp_plane(c) == plane);
@@ -180,10 +178,7 @@ impl Overlay {
             let Some(first) = &components[0] else {
                 continue;
             };
-            let Ok(stride) = usize::try_from(stride) else {
-                continue;
-            };
-            let Ok(data) = frame.plane_data_mut(plane) else {
+            let Some(PlaneMut { data, stride }) = frame.plane_mut(plane as usize) else {
                 continue;
             };
             let shift = format.h_sub()[first.number];

@@ -3,6 +3,7 @@
 //! Every component is resampled as it lies in memory to the small size; colour conversion happens there. Nothing is allocated per
 //! frame, and no full-size RGB picture is ever made. Files and frames go through here alike.
 
+use super::formats;
 use super::resample::{self, Axis};
 use crate::detector::taps::Normalization;
 use crate::geometry::{Roi, Size};
@@ -49,29 +50,12 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout of a GStreamer format; `None` for formats that the element does not offer.
+    /// The layout of a GStreamer format; `None` for one that is not in [`formats::FORMATS`].
     pub fn from_info(info: &gst_video::VideoInfo) -> Option<Self> {
         use VideoFormat as F;
         let format = info.format();
         let sixteen_bit = format == F::Gray16Le;
-        let known = [
-            F::Gray8,
-            F::Gray16Le,
-            F::Rgb,
-            F::Bgr,
-            F::Rgbx,
-            F::Bgrx,
-            F::Rgba,
-            F::Bgra,
-            F::Xrgb,
-            F::Nv12,
-            F::Nv21,
-            F::I420,
-            F::Yv12,
-            F::Yuy2,
-            F::Uyvy,
-        ];
-        if !known.contains(&format) {
+        if !formats::is_supported(format) {
             return None;
         }
         let shape = info.format_info();

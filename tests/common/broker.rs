@@ -1,23 +1,38 @@
 //! A real MQTT broker, and what is published there.
 
+use super::port::Port;
 use rumqttc::{Client, Event, Incoming, MqttOptions, QoS};
-use std::process::{Child, Command};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Mosquitto on a port of its own; ends with the test.
 pub struct Broker {
-    child: Child,
-    port: u16,
+    port: Port,
+    _child: Killed,
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Broker {
-    pub fn start(port: u16) -> Self {
+    pub fn start() -> Self {
+        Self::start_on(Port::reserve())
+    }
+
+    pub fn start_on(port: Port) -> Self {
         Self::start_with(port, "")
     }
 
     /// With more lines in its configuration, such as another listener.
-    pub fn start_with(port: u16, more: &str) -> Self {
+    pub fn start_with(port: Port, more: &str) -> Self {
         let path = super::scratch().join(format!("mosquitto-{port}.conf"));
         let text = format!(
             "per_listener_settings true\npersistence false\nuser root\nlistener {port} 127.0.0.1\nallow_anonymous true\n{more}"
@@ -28,28 +43,34 @@ impl Broker {
         } else {
             "mosquitto"
         };
-        let child = Command::new(program)
+        let mut child = Command::new(program)
             .arg("-c")
             .arg(&path)
-            .stderr(std::process::Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("mosquitto is needed: ./setup --tests installs it");
-        let end = Instant::now() + Duration::from_secs(10);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < end, "mosquitto does not start");
-            std::thread::sleep(Duration::from_millis(20));
+        // It says so itself when all its listeners are open: what answers on the port then is this broker.
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut said = String::new();
+        loop {
+            match log.next() {
+                Some(Ok(line)) if line.ends_with(" running") => break,
+                Some(Ok(line)) => said.extend([&line, "\n"]),
+                _ => panic!("mosquitto does not start: {said}"),
+            }
         }
-        Self { child, port }
+        // A full pipe would hold it up.
+        std::thread::spawn(move || log.for_each(drop));
+        let _child = Killed(child);
+        Self { port, _child }
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
+    pub fn port(&self) -> &Port {
+        &self.port
     }
 
     /// Ends it as a power cut does.
-    pub fn kill(mut self) -> u16 {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    pub fn kill(self) -> Port {
         self.port
     }
 
@@ -57,11 +78,10 @@ impl Broker {
     pub fn listen(&self, filter: &str) -> Receiver<(String, String)> {
         let mut options = MqttOptions::new(
             format!("test-{:x}", fastrand::u64(..)),
-            "127.0.0.1",
-            self.port,
+            ("127.0.0.1", self.port.number()),
         );
-        options.set_keep_alive(Duration::from_secs(5));
-        let (client, mut connection) = Client::new(options, 10);
+        options.set_keep_alive(5);
+        let (client, mut connection) = Client::builder(options).capacity(10).build();
         client.subscribe(filter, QoS::AtLeastOnce).unwrap();
         let (sender, receiver) = channel();
         let (ready, subscribed) = channel();
@@ -71,8 +91,8 @@ impl Broker {
                     Ok(Event::Incoming(Incoming::SubAck(_))) => drop(ready.send(())),
                     Ok(Event::Incoming(Incoming::Publish(message))) => {
                         assert_eq!(message.qos, QoS::AtLeastOnce);
-                        let text = String::from_utf8(message.payload.to_vec()).unwrap();
-                        let _ = sender.send((message.topic, text));
+                        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                        let _ = sender.send((text(&message.topic), text(&message.payload)));
                     }
                     Ok(_) => {}
                     Err(_) => return drop(client),
@@ -82,16 +102,4 @@ impl Broker {
         subscribed.recv_timeout(Duration::from_secs(5)).unwrap();
         receiver
     }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }

@@ -3,26 +3,8 @@
 use super::{Picture, model};
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoFrameRef, VideoInfo};
+pub use gstvadlite::video::formats::FORMATS;
 use std::sync::Once;
-
-/// Every format of the contract.
-pub const FORMATS: [VideoFormat; 15] = [
-    VideoFormat::Gray8,
-    VideoFormat::Gray16Le,
-    VideoFormat::Rgb,
-    VideoFormat::Bgr,
-    VideoFormat::Rgbx,
-    VideoFormat::Bgrx,
-    VideoFormat::Rgba,
-    VideoFormat::Bgra,
-    VideoFormat::Xrgb,
-    VideoFormat::Nv12,
-    VideoFormat::Nv21,
-    VideoFormat::I420,
-    VideoFormat::Yv12,
-    VideoFormat::Yuy2,
-    VideoFormat::Uyvy,
-];
 
 pub fn init() {
     static INIT: Once = Once::new();

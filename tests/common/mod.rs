@@ -8,6 +8,7 @@ pub mod broker;
 pub mod element;
 pub mod line;
 pub mod plc;
+pub mod port;
 pub mod program;
 pub mod recordings;
 

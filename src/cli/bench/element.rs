@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// Milliseconds: median and 99th percentile.
 #[derive(Debug, serde::Serialize)]
-pub struct Report {
+pub struct ElementTimes {
     pub element_ms: f64,
     pub element_p99_ms: f64,
     pub element_heatmap_ms: f64,
@@ -19,11 +19,11 @@ pub struct Report {
 }
 
 /// Without overlay on a good part, then with a heatmap on a defective one.
-pub fn run(model: &Path, options: Options<'_>, frames: u32) -> anyhow::Result<Report> {
+pub fn run(model: &Path, options: Options<'_>, frames: u32) -> anyhow::Result<ElementTimes> {
     start_gstreamer()?;
     let mut plain = measure(model, options, frames, "none", false)?;
     let mut heatmap = measure(model, options, frames, "heatmap", true)?;
-    Ok(Report {
+    Ok(ElementTimes {
         element_ms: quantile(&mut plain, 0.5),
         element_p99_ms: quantile(&mut plain, 0.99),
         element_heatmap_ms: quantile(&mut heatmap, 0.5),

@@ -3,6 +3,7 @@
 use crate::detector::Options;
 use anyhow::{Context as _, bail};
 use gst::prelude::*;
+use rustix::time::{ClockId, clock_gettime};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 const IDLE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, serde::Serialize)]
-pub struct Report {
+pub struct StreamFigures {
     pub streams: usize,
     /// Of all streams together.
     pub frames_per_s: f64,
@@ -26,7 +27,7 @@ pub fn run(
     options: Options<'_>,
     streams: usize,
     frames: u32,
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<StreamFigures> {
     super::element::start_gstreamer()?;
     let pipelines = (0..streams)
         .map(|_| pipeline(model, options, frames))
@@ -62,7 +63,7 @@ pub fn run(
     for pipeline in &pipelines {
         pipeline.set_state(gst::State::Null)?;
     }
-    Ok(Report {
+    Ok(StreamFigures {
         streams,
         frames_per_s,
         resident_mb,
@@ -102,13 +103,6 @@ fn resident_bytes() -> anyhow::Result<u64> {
 
 /// Time that all threads of this process have spent on a processor.
 fn processor_time() -> anyhow::Result<Duration> {
-    let mut time = std::mem::MaybeUninit::<libc::timespec>::zeroed();
-    // SAFETY: the call only writes to `time`, whose zeroed form is valid as well.
-    let time = unsafe {
-        if libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, time.as_mut_ptr()) != 0 {
-            return Err(std::io::Error::last_os_error().into());
-        }
-        time.assume_init()
-    };
-    Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Ok(time.try_into()?)
 }

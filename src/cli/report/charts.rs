@@ -1,6 +1,5 @@
-//! The report's charts, as SVG and HTML.
+//! The report's charts: where the templates `curve.svg` and `histogram.svg` draw what.
 
-use super::escape;
 use crate::detector::metrics::CurvePoint;
 use std::fmt::Write as _;
 
@@ -15,13 +14,13 @@ const FINEST: f64 = 0.004;
 
 /// The axis of the scores: logarithmic where they span more than a decade.
 #[derive(serde::Serialize)]
-pub struct Axis {
+pub struct ScoreAxis {
     log: bool,
     from: f64,
     to: f64,
 }
 
-impl Axis {
+impl ScoreAxis {
     pub fn over(scores: &[f32], threshold: f32) -> Self {
         let positive = scores
             .iter()
@@ -55,6 +54,12 @@ impl Axis {
         } else {
             self.from + part * (self.to - self.from)
         }
+    }
+
+    /// The numbers below the histogram, and where each stands from 0 to 1 along the axis.
+    pub fn ticks(&self) -> Vec<(f64, String)> {
+        let marks = self.marks().into_iter();
+        marks.map(|mark| (self.part(mark), short(mark))).collect()
     }
 
     /// Round scores, some four to nine of them.
@@ -114,126 +119,136 @@ pub fn thin(curve: &[CurvePoint], limit: f64) -> Vec<CurvePoint> {
     thinned
 }
 
-/// A curve with its area filled, axes, grid, and a marker for the script to move.
-pub fn curve(id: &str, points: &[CurvePoint], limit: f64, [across, up]: [&str; 2]) -> String {
-    let [left, top, width, height] = PLOT;
-    let (right, bottom) = (left + width, top + height);
-    let [picture_width, picture_height] = PICTURE;
-    let mut svg = format!(
-        "<svg viewBox=\"0 0 {picture_width} {picture_height}\" role=\"img\" aria-labelledby=\"{id}-title\" aria-describedby=\"{id}-now\">"
-    );
-    let steps = if limit < 1.0 { 3 } else { 5 };
-    for step in 0..=steps {
-        let part = f64::from(step) / f64::from(steps);
-        let x = left + part * width;
-        let _ = write!(
-            svg,
-            "<path class=\"grid\" d=\"M{x:.1} {top}V{bottom}\"/><text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-            bottom + 16.0,
-            short(part * limit),
-        );
+/// A curve as the template draws it: with its area filled, axes, grid, and a marker for the script to move.
+pub struct Curve {
+    pub id: &'static str,
+    /// What the axes show.
+    pub across: &'static str,
+    pub up: &'static str,
+    /// Size of the picture.
+    pub width: f64,
+    pub height: f64,
+    /// Edges of the plot in it.
+    pub left: f64,
+    pub top: f64,
+    pub right: f64,
+    pub bottom: f64,
+    /// Grid lines: where, and the number there.
+    pub columns: Vec<(f64, String)>,
+    pub rows: Vec<(f64, String)>,
+    /// The path of the curve.
+    pub line: String,
+}
+
+impl Curve {
+    pub fn new(
+        id: &'static str,
+        points: &[CurvePoint],
+        limit: f64,
+        [across, up]: [&'static str; 2],
+    ) -> Self {
+        let [left, top, width, height] = PLOT;
+        let (right, bottom) = (left + width, top + height);
+        let steps = |count: i32| (0..=count).map(move |step| f64::from(step) / f64::from(count));
+        let columns = steps(if limit < 1.0 { 3 } else { 5 });
+        let mut line = String::new();
+        for point in points {
+            let x = left + point.false_positive_rate / limit * width;
+            let y = bottom - point.recall * height;
+            let command = if line.is_empty() { 'M' } else { 'L' };
+            let _ = write!(line, "{command}{x:.1} {y:.1}");
+        }
+        Self {
+            id,
+            across,
+            up,
+            width: PICTURE[0],
+            height: PICTURE[1],
+            left,
+            top,
+            right,
+            bottom,
+            columns: columns
+                .map(|part| (left + part * width, short(part * limit)))
+                .collect(),
+            rows: steps(5)
+                .map(|part| (bottom - part * height, short(part)))
+                .collect(),
+            line,
+        }
     }
-    for step in 0..=5 {
-        let part = f64::from(step) / 5.0;
-        let y = bottom - part * height;
-        let _ = write!(
-            svg,
-            "<path class=\"grid\" d=\"M{left} {y:.1}H{right}\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-            left - 7.0,
-            y + 4.0,
-            short(part),
-        );
-    }
-    let mut line = String::new();
-    for point in points {
-        let x = left + point.false_positive_rate / limit * width;
-        let y = bottom - point.recall * height;
-        let command = if line.is_empty() { 'M' } else { 'L' };
-        let _ = write!(line, "{command}{x:.1} {y:.1}");
-    }
-    let _ = write!(
-        svg,
-        "<path class=\"area\" d=\"{line}V{bottom}H{left}Z\"/><path class=\"line\" d=\"{line}\"/><circle id=\"{id}-mark\" r=\"6\" hidden/>"
-    );
-    let _ = write!(
-        svg,
-        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text><text transform=\"translate(12 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text></svg>",
-        left + width / 2.0,
-        picture_height - 8.0,
-        escape(across),
-        top + height / 2.0,
-        escape(up),
-    );
-    svg
 }
 
 /// Good images' shares upwards and defective ones' downwards; as wide as the page, so without text.
-pub fn histogram(axis: &Axis, good: &[f32], defective: &[f32]) -> String {
-    let count = |scores: &[f32]| {
-        let mut counts = [0usize; BINS];
-        for &score in scores {
-            let bin = (axis.part(f64::from(score)) * BINS as f64) as usize;
-            counts[bin.min(BINS - 1)] += 1;
-        }
-        counts
-    };
-    let share = |count: usize, of: usize| count as f64 / of.max(1) as f64;
-    let highest = |scores: &[f32], counts: &[usize]| {
-        share(counts.iter().copied().max().unwrap_or(0), scores.len())
-    };
-    let sets = [
-        ("good", good, count(good)),
-        ("defective", defective, count(defective)),
-    ];
-    let [up, down] = sets
-        .each_ref()
-        .map(|(_, scores, counts)| highest(scores, counts));
-    // One scale for both; the line between them lies where both fit.
-    let scale = HEIGHT / (up + down).max(f64::MIN_POSITIVE);
-    let line = up * scale;
-    let mut svg = format!(
-        "<svg viewBox=\"0 0 {BINS} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"Histogram of the scores: {} good images above the line, {} defective ones below, each as a share of its kind\">",
-        good.len(),
-        defective.len()
-    );
-    for (class, scores, counts) in &sets {
-        for (bin, &count) in counts.iter().enumerate().filter(|&(_, &count)| count > 0) {
-            let height = scale * share(count, scores.len());
-            let y = if *class == "good" {
-                line - height
-            } else {
-                line
-            };
-            let [from, to] = [bin, bin + 1].map(|edge| axis.score(edge as f64 / BINS as f64));
-            let _ = write!(
-                svg,
-                "<rect class=\"{class}\" x=\"{:.2}\" y=\"{y:.2}\" width=\".9\" height=\"{height:.2}\"><title>{} to {}: {count} of {} {class} images</title></rect>",
-                bin as f64 + 0.05,
-                short(from),
-                short(to),
-                scores.len()
-            );
-        }
-    }
-    let _ = write!(
-        svg,
-        "<path class=\"axis\" d=\"M0 {line:.2}H{BINS}\"/></svg>"
-    );
-    svg
+pub struct Histogram {
+    pub bins: usize,
+    pub height: f64,
+    /// Where the line between good and defective images lies.
+    pub line: f64,
+    pub bars: Vec<Bar>,
 }
 
-/// The numbers below the histogram.
-pub fn ticks(axis: &Axis) -> String {
-    let mut html = String::new();
-    for mark in axis.marks() {
-        let _ = write!(
-            html,
-            "<span style=\"left:{:.2}%\">{}</span>",
-            100.0 * axis.part(mark),
-            short(mark)
-        );
+pub struct Bar {
+    pub class: &'static str,
+    pub x: f64,
+    pub y: f64,
+    pub height: f64,
+    /// The scores that it stands for.
+    pub from: String,
+    pub to: String,
+    /// So many images have them, of so many of their kind.
+    pub count: usize,
+    pub of: usize,
+}
+
+impl Histogram {
+    pub fn new(axis: &ScoreAxis, good: &[f32], defective: &[f32]) -> Self {
+        let count = |scores: &[f32]| {
+            let mut counts = [0usize; BINS];
+            for &score in scores {
+                let bin = (axis.part(f64::from(score)) * BINS as f64) as usize;
+                counts[bin.min(BINS - 1)] += 1;
+            }
+            counts
+        };
+        let share = |count: usize, of: usize| count as f64 / of.max(1) as f64;
+        let highest = |scores: &[f32], counts: &[usize]| {
+            share(counts.iter().copied().max().unwrap_or(0), scores.len())
+        };
+        let sets = [
+            ("good", good, count(good)),
+            ("defective", defective, count(defective)),
+        ];
+        let [up, down] = sets
+            .each_ref()
+            .map(|(_, scores, counts)| highest(scores, counts));
+        // One scale for both; the line between them lies where both fit.
+        let scale = HEIGHT / (up + down).max(f64::MIN_POSITIVE);
+        let line = up * scale;
+        let mut bars = Vec::new();
+        for (class, scores, counts) in sets {
+            for (bin, &count) in counts.iter().enumerate().filter(|&(_, &count)| count > 0) {
+                let height = scale * share(count, scores.len());
+                let [from, to] = [bin, bin + 1].map(|edge| axis.score(edge as f64 / BINS as f64));
+                bars.push(Bar {
+                    class,
+                    x: bin as f64 + 0.05,
+                    y: if class == "good" { line - height } else { line },
+                    height,
+                    from: short(from),
+                    to: short(to),
+                    count,
+                    of: scores.len(),
+                });
+            }
+        }
+        Self {
+            bins: BINS,
+            height: HEIGHT,
+            line,
+            bars,
+        }
     }
-    html
 }
 
 /// A number with three significant digits at most.

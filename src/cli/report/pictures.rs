@@ -1,8 +1,8 @@
 //! The report's examples: which images are shown, and their pictures.
 
 use super::charts::short;
-use super::escape;
 use crate::cli::dataset::TestImage;
+use crate::cli::images;
 use crate::detector::Detector;
 use crate::detector::model_file::Metadata;
 use crate::geometry::Roi;
@@ -10,9 +10,8 @@ use crate::video::heatmap;
 use crate::video::overlay::{MapView, Overlay};
 use anyhow::Context as _;
 use image::imageops::{FilterType, resize};
-use image::{GrayImage, Luma, RgbImage};
+use image::{Luma, RgbImage};
 use ndarray::Array2;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Longer side of a picture in the page, in pixels.
@@ -64,8 +63,32 @@ impl Strongest {
     }
 }
 
+/// An example as the template shows it.
+pub struct Card {
+    /// Below the dataset's `test`.
+    pub file: String,
+    pub score: f32,
+    pub defective: bool,
+    pub verdict: &'static str,
+    pub score_text: String,
+    /// The score over the threshold.
+    pub ratio_text: String,
+    /// Size of the pictures.
+    pub width: u32,
+    pub height: u32,
+    pub pictures: Vec<Picture>,
+    /// What stands in the mask's place where there is none.
+    pub blank: Option<&'static str>,
+}
+
+pub struct Picture {
+    pub what: &'static str,
+    pub caption: &'static str,
+    pub url: String,
+}
+
 /// Draws examples.
-pub struct Pictures<'a> {
+pub struct Cards<'a> {
     dataset: &'a Path,
     threshold: f32,
     roi: Roi,
@@ -74,7 +97,7 @@ pub struct Pictures<'a> {
     overlay: Overlay,
 }
 
-impl<'a> Pictures<'a> {
+impl<'a> Cards<'a> {
     pub fn new(dataset: &'a Path, metadata: &Metadata, masks: bool) -> Self {
         Self {
             dataset,
@@ -85,72 +108,68 @@ impl<'a> Pictures<'a> {
         }
     }
 
-    /// Examples as HTML, or the text `none` where there are none.
-    pub fn cards(&mut self, strongest: &Strongest, none: &str) -> anyhow::Result<String> {
-        if strongest.examples.is_empty() {
-            return Ok(super::missing(none));
-        }
-        let mut html = String::from("<div class=\"cards\">");
-        for example in &strongest.examples {
-            self.card(example, &mut html)
-                .with_context(|| format!("image {}", example.path.display()))?;
-        }
-        html.push_str("</div>");
-        Ok(html)
+    /// # Errors
+    /// A file that can no longer be read, or a heatmap that cannot be drawn.
+    pub fn of(&mut self, strongest: &Strongest) -> anyhow::Result<Vec<Card>> {
+        let card = |example: &Example| {
+            self.card(example)
+                .with_context(|| format!("image {}", example.path.display()))
+        };
+        strongest.examples.iter().map(card).collect()
     }
 
-    fn card(&mut self, example: &Example, html: &mut String) -> anyhow::Result<()> {
+    fn card(&mut self, example: &Example) -> anyhow::Result<Card> {
         let file = example
             .path
             .strip_prefix(self.dataset.join("test"))
-            .unwrap_or(&example.path)
-            .to_string_lossy();
-        let file = escape(&file);
-        let picture = image::ImageReader::open(&example.path)?
-            .with_guessed_format()?
-            .decode()?
-            .into_rgb8();
-        let (width, height) = shrunk(picture.dimensions());
-        let picture = resize(&picture, width, height, FilterType::Triangle);
-        let image = data_url(&picture, &picture, image::ExtendedColorType::Rgb8)?;
-        let heatmap = self.heatmap(picture, example)?;
-        let heatmap = data_url(&heatmap, &heatmap, image::ExtendedColorType::Rgb8)?;
+            .unwrap_or(&example.path);
+        let image = images::decode(&example.path)?.into_rgb8();
+        let (width, height) = shrunk(image.dimensions());
+        let image = resize(&image, width, height, FilterType::Triangle);
         let flagged = example.score > self.threshold;
-        let shown = |what: &str, note: &str, url: &str| {
-            format!(
-                "<span class=\"picture\"><img src=\"{url}\" alt=\"{what} of {file}\" width=\"{width}\" height=\"{height}\" loading=\"lazy\"><span aria-hidden=\"true\">{}{note}</span></span>",
-                what.to_lowercase()
-            )
+        let mut pictures = vec![Picture {
+            what: "Image",
+            caption: "image",
+            url: data_url(&image, &image, image::ExtendedColorType::Rgb8)?,
+        }];
+        let heatmap = self.heatmap(image, example)?;
+        pictures.push(Picture {
+            what: "Heatmap",
+            caption: if flagged {
+                "heatmap"
+            } else {
+                "heatmap, scaled"
+            },
+            url: data_url(&heatmap, &heatmap, image::ExtendedColorType::Rgb8)?,
+        });
+        if let Some(path) = &example.mask {
+            pictures.push(Picture {
+                what: "Mask",
+                caption: "mask",
+                url: mask(path, (width, height))?,
+            });
+        }
+        let blank = match example.defective {
+            true => "no mask",
+            false => "no defect",
         };
-        let mask = match &example.mask {
-            Some(path) => shown("Mask", "", &mask(path, (width, height))?),
-            None if !self.masks => String::new(),
-            None => format!(
-                "<span class=\"picture\"><span class=\"blank\" style=\"aspect-ratio:{width}/{height}\">{}</span><span aria-hidden=\"true\">mask</span></span>",
-                if example.defective {
-                    "no mask"
-                } else {
-                    "no defect"
-                }
-            ),
-        };
-        let _ = write!(
-            html,
-            "<figure class=\"card\" data-score=\"{}\" data-defective=\"{}\"><button type=\"button\" title=\"Enlarge\">{}{}{mask}</button><figcaption><span class=\"file\">{file}</span><span class=\"verdict\">{}</span><span class=\"score\">score {}, {} × the threshold</span></figcaption></figure>",
-            example.score,
-            example.defective,
-            shown("Image", "", &image),
-            shown("Heatmap", if flagged { "" } else { ", scaled" }, &heatmap),
-            match (flagged, example.defective) {
+        Ok(Card {
+            file: file.to_string_lossy().into_owned(),
+            score: example.score,
+            defective: example.defective,
+            verdict: match (flagged, example.defective) {
                 (true, true) => "found",
                 (true, false) => "false alarm",
                 (false, true) => "missed",
                 (false, false) => "passed",
             },
-            short(example.score.into()),
-            short(f64::from(example.score) / f64::from(self.threshold)),
-        );
-        Ok(())
+            score_text: short(example.score.into()),
+            ratio_text: short(f64::from(example.score) / f64::from(self.threshold)),
+            width,
+            height,
+            pictures,
+            blank: (self.masks && example.mask.is_none()).then_some(blank),
+        })
     }
 
     /// The picture with the overlay that the element draws.
@@ -167,11 +186,7 @@ impl<'a> Pictures<'a> {
 
 /// A mask, white where it is not black, as large as its image in the page.
 fn mask(path: &Path, (width, height): (u32, u32)) -> anyhow::Result<String> {
-    let mut mask: GrayImage = image::ImageReader::open(path)?
-        .with_guessed_format()?
-        .decode()
-        .with_context(|| format!("mask {}", path.display()))?
-        .into_luma8();
+    let mut mask = images::decode(path)?.into_luma8();
     for Luma([value]) in mask.pixels_mut() {
         *value = if *value > 0 { 255 } else { 0 };
     }

@@ -5,7 +5,8 @@ use super::distance::squared_distance;
 use super::product_quantizer::ProductQuantizer;
 
 /// What the coarse search compares the bank's codes with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Coarse {
     /// The query's own code: distances between centroids, eqs 9 and 10
     Symmetric,

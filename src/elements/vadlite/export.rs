@@ -1,83 +1,118 @@
-//! The statistics for others to collect: a thread that tells them every few seconds until the element stops.
+//! The statistics for others to collect: threads that tell them every few seconds until the element stops.
 
+#[cfg(feature = "mqtt")]
 mod mqtt;
 mod textfile;
 
 use super::VadLite;
 use super::settings::Settings;
-use crate::broker::Broker;
+use crate::net::address::AddressError;
+#[cfg(feature = "mqtt")]
+use crate::net::broker::BrokerError;
+use crate::thread::Owned;
 use gst::prelude::*;
-use std::thread::JoinHandle;
+use std::path::PathBuf;
 use std::time::Duration;
-use tokio::sync::watch;
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Ends the thread when it is dropped, after a last word.
+/// Why the statistics cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error("the property stats-file: {}: {source}", .file.display())]
+    File {
+        file: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("the property stats-mqtt: {0}")]
+    Address(#[from] AddressError),
+    #[cfg(feature = "mqtt")]
+    #[error("the property credentials: {0}")]
+    Broker(#[from] BrokerError),
+    #[error("no thread can be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Ends its threads when it is dropped, after a last word of each.
 pub struct Export {
-    stop: Option<watch::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _workers: Vec<Worker>,
 }
 
 impl Export {
-    /// Starts the thread where a property asks for it.
+    /// Starts the threads that properties ask for.
     ///
     /// # Errors
     /// A file that cannot be written, an address or credentials that are wrong, or no thread to be had.
-    pub fn start(element: &VadLite, settings: &Settings) -> Result<Option<Self>, String> {
-        if settings.stats_file.is_none() && settings.stats_mqtt.is_empty() {
-            return Ok(None);
+    pub fn start(element: &VadLite, settings: &Settings) -> Result<Self, ExportError> {
+        let mut workers = Vec::new();
+        if let Some(file) = &settings.stats_file {
+            workers.push(textfile::start(element, file)?);
         }
-        let file = settings.stats_file.clone();
-        if let Some(file) = &file {
-            textfile::write(file, element)
-                .map_err(|error| format!("the property stats-file: {}: {error}", file.display()))?;
+        if !settings.stats_mqtt.is_empty() {
+            let credentials = settings.credentials.as_deref();
+            workers.push(mqtt::start(element, &settings.stats_mqtt, credentials)?);
         }
-        let broker = match settings.stats_mqtt.as_str() {
-            "" => None,
-            text => {
-                let broker = Broker::parse(text)
-                    .map_err(|reason| format!("the property stats-mqtt: {reason}"))?;
-                let credentials = settings.credentials.as_deref();
-                Some((broker.options(credentials)?, broker))
-            }
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| format!("no event loop can be made: {error}"))?;
-        let (stop, stopped) = watch::channel(());
-        let weak = element.downgrade();
-        let thread = std::thread::Builder::new()
-            .name("vadlite-stats".into())
-            .spawn(move || {
-                let to_file = async {
-                    if let Some(file) = file {
-                        textfile::run(&weak, &file, stopped.clone()).await;
-                    }
-                };
-                let to_broker = async {
-                    if let Some((options, broker)) = broker {
-                        mqtt::run(&weak, &broker, options, stopped.clone()).await;
-                    }
-                };
-                runtime.block_on(async { tokio::join!(to_file, to_broker) });
-            })
-            .map_err(|error| format!("no thread can be started: {error}"))?;
-        Ok(Some(Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        }))
+        Ok(Self { _workers: workers })
     }
 }
 
-impl Drop for Export {
+/// Wait before a thread that has panicked begins anew.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
+
+/// A thread that ends when `stop` is dropped.
+struct Worker {
+    stop: Option<Box<dyn Send>>,
+    thread: Option<Owned>,
+}
+
+impl Worker {
+    /// `work` is begun anew after a panic, which `element` warns of.
+    fn start(
+        element: &VadLite,
+        stop: impl Send + 'static,
+        work: impl FnMut() + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let element = element.downgrade();
+        let thread = Owned::spawn_again("vadlite-stats", work, move |panic| {
+            let element = element.upgrade()?;
+            gst::element_warning!(
+                element,
+                gst::CoreError::Thread,
+                ("the thread that tells the statistics has failed and begins anew: {panic}")
+            );
+            Some(AFTER_PANIC)
+        })?;
+        Ok(Self {
+            stop: Some(Box::new(stop)),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Worker {
     fn drop(&mut self) {
         self.stop.take();
         if let Some(thread) = self.thread.take() {
-            // It ends within the broker's grace; its panic is not ours.
-            let _ = thread.join();
+            // It ends within the broker's grace.
+            thread.join();
         }
+    }
+}
+
+#[cfg(not(feature = "mqtt"))]
+mod mqtt {
+    //! Takes the place of the statistics by MQTT where that is not built in.
+
+    use super::{ExportError, VadLite, Worker};
+    use crate::net::address::{self, Address, Reason};
+
+    pub fn start(
+        _element: &VadLite,
+        address: &str,
+        _credentials: Option<&str>,
+    ) -> Result<Worker, ExportError> {
+        let refuse = |address: Address| address.built_in().and(Err(Reason::Scheme));
+        Ok(Address::read(address, address::MQTT, refuse)?)
     }
 }

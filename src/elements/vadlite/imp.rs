@@ -1,98 +1,144 @@
 //! The behaviour of the element: GStreamer's business, with the work itself in [`crate::detector`] and [`crate::video`].
 
+use super::CAT;
 use super::export::Export;
-use super::frames::Frame;
 use super::inspection::Inspection;
-use super::learner::Learner;
+use super::learner::{Learner, REPORT_EVERY};
 use super::loader::Loader;
 use super::properties::properties;
+use super::session::{ActiveMode, Event, Session};
 use super::settings::{Mode, Settings};
 use super::stats::Stats;
-use super::stream::{Picture, Stream};
+use super::wakeup::Wakeup;
 use crate::detector::Device;
-use crate::video::preprocess::Layout;
+use crate::video::formats;
+use crate::video::frame::FrameFormat;
 use glib::subclass::prelude::*;
 use gst::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 use parking_lot::Mutex;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
-
-pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new(
-        "vadlite",
-        gst::DebugColorFlags::empty(),
-        Some("Visual anomaly detection"),
-    )
-});
-
-/// The raw formats that cameras deliver.
-const FORMATS: [gst_video::VideoFormat; 15] = {
-    use gst_video::VideoFormat as F;
-    [
-        F::Nv12,
-        F::I420,
-        F::Yuy2,
-        F::Gray8,
-        F::Rgb,
-        F::Bgr,
-        F::Rgbx,
-        F::Bgrx,
-        F::Rgba,
-        F::Bgra,
-        F::Xrgb,
-        F::Nv21,
-        F::Yv12,
-        F::Uyvy,
-        F::Gray16Le,
-    ]
-};
 
 #[derive(Default)]
 pub struct VadLite {
     settings: Mutex<Settings>,
-    pub(super) state: Mutex<Option<State>>,
-    /// The streaming thread is to come back: a flush, or the end of playing.
-    pub(super) leaving: AtomicBool,
+    /// Some between start and stop.
+    session: Mutex<Option<Session>>,
     /// Where models that are set while playing are opened; some between start and stop.
     wanted: Mutex<Option<Sender<Settings>>>,
-    /// Apart from `state`, which the streaming thread holds for the whole of an inspection.
-    pub(super) stats: Mutex<Stats>,
-}
-
-/// What exists between start and stop, used by the streaming thread alone.
-pub(super) struct State {
-    pub stream: Stream,
-    pub work: Work,
-    pub loader: Loader,
+    /// Apart from `session`, which the streaming thread holds for the whole of an inspection.
+    stats: Mutex<Stats>,
     /// Ends when it is dropped.
-    _export: Option<Export>,
-}
-
-/// What is done with frames.
-pub(super) enum Work {
-    Detect(Box<Inspection>),
-    Learn(Box<Learner>),
-}
-
-impl Work {
-    fn negotiate(&mut self, picture: &Picture) {
-        match self {
-            Self::Detect(inspection) => inspection.negotiate(picture),
-            Self::Learn(learner) => learner.negotiate(picture),
-        }
-    }
+    export: Mutex<Option<Export>>,
+    /// What the end of the stream waits on.
+    wakeup: Arc<Wakeup>,
 }
 
 impl VadLite {
+    /// The statistics in Prometheus' text format.
+    pub fn prometheus(&self) -> String {
+        self.stats.lock().prometheus(&self.obj().name())
+    }
+
+    /// The statistics as JSON.
+    pub fn stats_json(&self) -> String {
+        self.stats.lock().json()
+    }
+
+    /// Counts a model that could not take over.
+    pub fn count_refused_reload(&self) {
+        self.stats.lock().count_reload(false);
+    }
+
     /// Whether the source goes on without waiting for anybody; so it is held for where it does not say.
     fn is_live(&self) -> bool {
         let mut query = gst::query::Latency::new();
         let answered = self.obj().sink_pad().peer_query(&mut query);
         !answered || query.result().0
+    }
+
+    /// The model or the learner that the settings ask for. A device may take minutes to be ready, and says so on the bus.
+    fn begin(&self, settings: &Settings, loader: &Loader) -> Result<ActiveMode, gst::ErrorMessage> {
+        let element = self.obj();
+        let progress = |kind, text: &str| {
+            if settings.device == Device::Tensorrt {
+                self.post_progress(kind, "tensorrt", text);
+            }
+        };
+        progress(
+            gst::ProgressType::Start,
+            "TensorRT builds its engine, or loads the one that it has built; the first time takes minutes",
+        );
+        let mode = match settings.mode {
+            Mode::Learn => Learner::start(&element, settings, loader.offers())
+                .map(|learner| ActiveMode::Learn(Box::new(learner))),
+            Mode::Detect => {
+                Inspection::new(settings).map(|inspection| ActiveMode::Detect(Box::new(inspection)))
+            }
+        };
+        match &mode {
+            Ok(_) => progress(gst::ProgressType::Complete, "TensorRT is ready"),
+            Err(_) => progress(gst::ProgressType::Error, "TensorRT cannot be used"),
+        }
+        Ok(mode?)
+    }
+
+    /// At the end of the stream: waits for a model that has all its frames, until it is written, the fit fails or the element is to stop.
+    fn finish_learning(&self) {
+        loop {
+            let step = match self.session.lock().as_mut() {
+                Some(session) => session.end_of_stream(&self.obj()),
+                None => return,
+            };
+            let (events, waits) = step;
+            self.tell(events);
+            if !waits || !self.wakeup.wait(REPORT_EVERY) {
+                return;
+            }
+        }
+    }
+
+    /// Counts and posts what has happened. No lock may be held: a handler of a message may set a property or read the statistics.
+    fn tell(&self, events: Vec<Event>) {
+        for event in events {
+            match event {
+                Event::ModelChanged { name, reload } => {
+                    let mut stats = self.stats.lock();
+                    stats.set_model(&name);
+                    if reload {
+                        stats.count_reload(true);
+                    }
+                }
+                Event::Message(structure) => {
+                    let message = gst::message::Element::builder(structure);
+                    let element = self.obj();
+                    let _ = element.post_message(message.src(&*element).build());
+                }
+                Event::Progress(kind, text) => self.post_progress(kind, "learn", &text),
+                Event::FrameFailed { frame, failure } => gst::element_imp_warning!(
+                    self,
+                    gst::StreamError::Failed,
+                    ("frame {frame} could not be inspected and passes on: {failure}")
+                ),
+                Event::ThresholdKept { reason } => {
+                    gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{reason}"));
+                }
+                Event::TooFewFrames { taken, wanted } => gst::element_imp_warning!(
+                    self,
+                    gst::StreamError::Failed,
+                    ("the stream ends after {taken} of {wanted} frames to learn from; no model is written, see the property learn-frames")
+                ),
+            }
+        }
+    }
+
+    fn post_progress(&self, kind: gst::ProgressType, code: &str, text: &str) {
+        let message = gst::message::Progress::builder(kind, code, text);
+        let element = self.obj();
+        let _ = element.post_message(message.src(&*element).build());
     }
 }
 
@@ -156,9 +202,7 @@ impl ElementImpl for VadLite {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            let caps = gst_video::VideoCapsBuilder::new()
-                .format_list(FORMATS)
-                .build();
+            let caps = formats::caps();
             [
                 ("sink", gst::PadDirection::Sink),
                 ("src", gst::PadDirection::Src),
@@ -177,7 +221,7 @@ impl ElementImpl for VadLite {
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         let leaving = transition == gst::StateChange::PausedToReady;
-        self.leaving.store(leaving, Ordering::Relaxed);
+        self.wakeup.set_leaving(leaving);
         self.parent_change_state(transition)
     }
 }
@@ -190,93 +234,88 @@ impl BaseTransformImpl for VadLite {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = self.settings.lock().clone();
-        let device = settings.device;
-        let progress = |kind, text: &str| {
-            if device == Device::Tensorrt {
-                let element = self.obj();
-                let message = gst::message::Progress::builder(kind, "tensorrt", text);
-                let _ = element.post_message(message.src(&*element).build());
-            }
-        };
-        progress(
-            gst::ProgressType::Start,
-            "TensorRT builds its engine, or loads the one that it has built; the first time takes minutes",
+        // Not all settings: an address may hold a password.
+        gst::debug!(
+            CAT,
+            imp = self,
+            "starting in mode {:?}: model {:?}, backbone {:?}, roi {:?}, tiles {:?}, device {}, {:?}",
+            settings.mode,
+            settings.model,
+            settings.backbone,
+            settings.roi,
+            settings.tiles,
+            settings.device.name(),
+            settings.live
         );
         let element = self.obj();
-        let loader = Loader::start(&element, &settings).map_err(|error| {
-            gst::error_msg!(
-                gst::CoreError::Thread,
-                ("no thread can be started: {error}")
-            )
-        })?;
-        let work = match settings.mode {
-            Mode::Learn => Learner::start(&element, &settings, loader.made.clone())
-                .map(|learner| Work::Learn(Box::new(learner))),
-            Mode::Detect => {
-                Inspection::new(&settings).map(|inspection| Work::Detect(Box::new(inspection)))
+        let loader = Loader::start(&element, &settings, self.wakeup.clone())?;
+        let mode = self.begin(&settings, &loader)?;
+        let mut stats = Stats::new(settings.device.name());
+        match &mode {
+            ActiveMode::Detect(inspection) => {
+                let (name, threshold) = (&inspection.model_name, inspection.threshold());
+                gst::info!(
+                    CAT,
+                    imp = self,
+                    "model {name} with threshold {threshold}, opened in {:.1?}",
+                    inspection.opened_in
+                );
+                stats.set_model(name);
             }
-        };
-        let work = work.inspect_err(|_| {
-            progress(gst::ProgressType::Error, "TensorRT cannot be used");
-        })?;
-        progress(gst::ProgressType::Complete, "TensorRT is ready");
-        let mut stats = Stats::new(device.name());
-        if let Work::Detect(inspection) = &work {
-            let (name, threshold) = (&inspection.model_name, inspection.threshold());
-            gst::info!(CAT, imp = self, "model {name} with threshold {threshold}");
-            stats.set_model(name);
+            ActiveMode::Learn(_) => {
+                let (method, frames) = (settings.method.name(), settings.learn_frames);
+                gst::info!(CAT, imp = self, "learning {method} from {frames} frames");
+            }
         }
         *self.stats.lock() = stats;
         let export = Export::start(&element, &settings)
-            .map_err(|reason| gst::error_msg!(gst::ResourceError::OpenWrite, ("{reason}")))?;
-        *self.wanted.lock() = Some(loader.wanted.clone());
-        *self.state.lock() = Some(State {
-            stream: Stream::default(),
-            work,
-            loader,
-            _export: export,
-        });
+            .map_err(|error| gst::error_msg!(gst::ResourceError::OpenWrite, ("{error}")))?;
+        *self.export.lock() = Some(export);
+        *self.wanted.lock() = loader.wanted();
+        *self.session.lock() = Some(Session::new(mode, loader));
         Ok(())
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        let start = Instant::now();
         *self.wanted.lock() = None;
-        // Without the lock: its threads may need it to end.
-        let state = self.state.lock().take();
-        drop(state);
+        // Without the locks: their threads may need them to end.
+        let session = self.session.lock().take();
+        drop(session);
+        let export = self.export.lock().take();
+        drop(export);
+        gst::debug!(CAT, imp = self, "stopped in {:.1?}", start.elapsed());
         Ok(())
     }
 
     fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let info = gst_video::VideoInfo::from_caps(incaps)
             .map_err(|_| gst::loggable_error!(CAT, "not raw video: {incaps}"))?;
-        let layout = Layout::from_info(&info)
-            .ok_or_else(|| gst::loggable_error!(CAT, "unsupported format {}", info.name()))?;
+        let format = FrameFormat::new(info)
+            .ok_or_else(|| gst::loggable_error!(CAT, "unsupported format: {incaps}"))?;
+        gst::debug!(CAT, imp = self, "frames are {incaps}");
         let waits = self.settings.lock().mode == Mode::Learn && !self.is_live();
-        let mut state = self.state.lock();
-        let state = state
+        let mut session = self.session.lock();
+        let session = session
             .as_mut()
             .ok_or_else(|| gst::loggable_error!(CAT, "caps before start"))?;
-        if let Work::Learn(learner) = &mut state.work {
-            learner.waits = waits;
-        }
-        let picture = state.stream.picture.insert(Picture { info, layout });
-        state.work.negotiate(picture);
+        session.negotiate(format, waits);
         Ok(())
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
+        gst::log!(CAT, imp = self, "{event:?}");
         // After these a discontinuity is asked for, not a loss.
         if matches!(
             event.type_(),
             gst::EventType::FlushStop | gst::EventType::Segment | gst::EventType::StreamStart
-        ) && let Some(state) = self.state.lock().as_mut()
+        ) && let Some(session) = self.session.lock().as_mut()
         {
-            state.stream.forget_last();
+            session.forget_last_frame();
         }
         match event.type_() {
-            gst::EventType::FlushStart => self.leaving.store(true, Ordering::Relaxed),
-            gst::EventType::FlushStop => self.leaving.store(false, Ordering::Relaxed),
+            gst::EventType::FlushStart => self.wakeup.set_leaving(true),
+            gst::EventType::FlushStop => self.wakeup.set_leaving(false),
             gst::EventType::Eos => self.finish_learning(),
             _ => {}
         }
@@ -289,30 +328,12 @@ impl BaseTransformImpl for VadLite {
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let start = Instant::now();
         let live = self.settings.lock().live;
-        let mut guard = self.state.lock();
-        let state = guard.as_mut().ok_or(gst::FlowError::Flushing)?;
-        let mut messages = Vec::new();
-        self.take_over(state, &mut messages);
-        let frame = Frame {
-            number: state.stream.count_frame(),
-            lost: state.stream.frames_lost(buffer),
-            start,
+        let processed = match self.session.lock().as_mut() {
+            Some(session) => session.process(&self.obj(), buffer, &live, start)?,
+            None => return Err(gst::FlowError::Flushing),
         };
-        let picture = state.stream.picture.as_ref();
-        let picture = picture.ok_or(gst::FlowError::NotNegotiated)?;
-        match &mut state.work {
-            Work::Detect(inspection) => {
-                self.detect(inspection, picture, buffer, live, frame, &mut messages);
-            }
-            Work::Learn(learner) => {
-                self.learn(learner, picture, buffer, live, frame, &mut messages);
-            }
-        }
-        // A handler of a message may change a property or ask for the statistics: no lock may be held.
-        drop(guard);
-        for message in messages {
-            let _ = self.obj().post_message(message);
-        }
+        self.stats.lock().count(&processed.count);
+        self.tell(processed.events);
         Ok(gst::FlowSuccess::Ok)
     }
 }

@@ -1,72 +1,32 @@
 //! A model at work on a stream: from the buffer to score and regions, and back into the buffer.
 
-use super::settings::{Live, Overlay, Settings};
-use super::stream::Picture;
-use crate::detector::drift::{Direction, Drift};
-use crate::detector::error::Chain;
-use crate::detector::{Detector, Error, Options, Region, RuntimeOptions};
+use super::drift_watch::{DriftReading, DriftWatch};
+use super::error::{FrameFailure, SetupError};
+use super::settings::{LiveSettings, Overlay, Settings};
+use crate::detector::error::FitError;
+use crate::detector::{Detector, Options, Region, RuntimeOptions};
 use crate::geometry::Roi;
+use crate::video::frame::{FrameError, FrameFormat};
 use crate::video::overlay::{self, MapView};
 use crate::video::preprocess::{Preprocess, Target};
 use ndarray::Array3;
-use std::fmt;
-
-/// Why a model cannot be used.
-#[derive(Debug)]
-pub enum Refusal {
-    Settings(String),
-    Resource(String),
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Settings(reason) | Self::Resource(reason)) = self;
-        f.write_str(reason)
-    }
-}
-
-impl From<Refusal> for gst::ErrorMessage {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Settings(reason) => {
-                gst::error_msg!(gst::LibraryError::Settings, ("{reason}"))
-            }
-            Refusal::Resource(reason) => {
-                gst::error_msg!(gst::ResourceError::OpenRead, ("{reason}"))
-            }
-        }
-    }
-}
-
-impl Refusal {
-    /// Names the property that an error of the detector comes from.
-    pub fn of(error: &Error, settings: &Settings) -> Self {
-        let cause = match error {
-            Error::Runtime(_) => "",
-            Error::Backbone { .. } if settings.backbone.is_some() => "the property backbone: ",
-            _ => "the property model: ",
-        };
-        Self::Resource(format!("{cause}{}", Chain(error)))
-    }
-}
+use std::time::{Duration, Instant};
 
 /// A model and what inspecting frames with it needs.
 pub struct Inspection {
     detector: Detector,
     pub model_name: String,
+    /// How long it took to open the model.
+    pub opened_in: Duration,
     roi: Roi,
-    /// Once there is a picture.
+    /// Once there is a format.
     preprocess: Option<Preprocess>,
     tensor: Array3<f32>,
     threshold: Threshold,
     overlay: overlay::Overlay,
-    drift: Option<Drift>,
-    /// When a score was last tested for drift, and how long after that the next one is.
-    tested: Option<(gst::ClockTime, gst::ClockTime)>,
-    random: fastrand::Rng,
+    drift: Option<DriftWatch>,
     /// Regions in frame coordinates, reused.
     pub regions: Vec<Region>,
-    pub failing: bool,
 }
 
 /// The threshold in force and the properties it came from, so that it is worked out on change only.
@@ -76,11 +36,14 @@ struct Threshold {
 }
 
 impl Inspection {
-    pub fn new(settings: &Settings) -> Result<Self, Refusal> {
+    /// Opens the model that the settings name.
+    ///
+    /// # Errors
+    /// There is none, it cannot be used, or other properties do not fit it.
+    pub fn new(settings: &Settings) -> Result<Self, SetupError> {
+        let start = Instant::now();
         let path = settings.needed_model()?;
-        let roi = settings
-            .parsed_roi()
-            .map_err(|reason| Refusal::Settings(format!("the property roi: {reason}")))?;
+        let roi = settings.parsed_roi()?;
         let options = Options {
             backbone: settings.backbone.as_deref(),
             runtime: RuntimeOptions {
@@ -89,22 +52,28 @@ impl Inspection {
                 device: settings.device,
             },
         };
-        let detector =
-            Detector::open(path, options).map_err(|error| Refusal::of(&error, settings))?;
-        let own = detector.metadata().tiles;
-        if let Some(tiles) = settings.parsed_tiles()?.filter(|tiles| *tiles != own) {
-            return Err(Refusal::Settings(format!(
-                "the property tiles: {} was fitted for {own} tiles, not {tiles}; leave the property out, or fit with --tiles {tiles}",
-                path.display()
-            )));
+        let detector = Detector::open(path, options)
+            .map_err(|error| SetupError::detector(&error, settings))?;
+        let fitted = detector.metadata().tiles;
+        if let Some(asked) = settings.parsed_tiles()?.filter(|tiles| *tiles != fitted) {
+            return Err(SetupError::OtherTiles {
+                model: path.to_path_buf(),
+                fitted,
+                asked,
+            });
         }
         let size = detector.input();
+        let drift = match settings.live.drift_limit {
+            0 => None,
+            limit => Some(DriftWatch::new(detector.calibration(), limit)),
+        };
         let mut inspection = Self {
             model_name: path
                 .file_name()
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned(),
+            opened_in: Duration::ZERO,
             roi: roi.unwrap_or(detector.metadata().roi),
             preprocess: None,
             tensor: Array3::zeros((3, size.height, size.width)),
@@ -113,21 +82,14 @@ impl Inspection {
                 from: (0.0, 0.0),
             },
             overlay: overlay::Overlay::new(),
-            drift: match settings.live.drift_limit {
-                0 => None,
-                limit => Some(Drift::new(detector.calibration(), limit.into())),
-            },
-            tested: None,
-            random: fastrand::Rng::with_seed(0),
+            drift,
             regions: Vec::new(),
-            failing: false,
             detector,
         };
         inspection
             .update_threshold(&settings.live)
-            .map_err(|reason| {
-                Refusal::Settings(format!("the property false-reject-rate: {reason}"))
-            })?;
+            .map_err(SetupError::Rate)?;
+        inspection.opened_in = start.elapsed();
         Ok(inspection)
     }
 
@@ -136,70 +98,65 @@ impl Inspection {
         self.threshold.value
     }
 
-    /// Prepares for frames like this picture.
-    pub fn negotiate(&mut self, picture: &Picture) {
-        let normalization = self.detector.metadata().normalization;
-        let target = Target {
+    /// Prepares for frames of this format.
+    pub fn negotiate(&mut self, format: &FrameFormat) {
+        self.preprocess = Some(format.preprocess(Target {
             size: self.detector.input(),
-            normalization,
+            normalization: self.detector.metadata().normalization,
             roi: self.roi,
-        };
-        self.preprocess = Some(Preprocess::new(picture.layout.clone(), target));
+        }));
     }
 
-    /// Works the threshold out again where the properties have changed.
-    pub fn update_threshold(&mut self, live: &Live) -> Result<(), String> {
+    /// Works the threshold out again where the properties have changed, and says whether they have.
+    ///
+    /// # Errors
+    /// A rate that the model's calibration does not support; the threshold stays, and the same rate is no error again.
+    pub fn update_threshold(&mut self, live: &LiveSettings) -> Result<bool, FitError> {
         let from = (live.threshold, live.false_reject_rate);
         if self.threshold.from == from {
-            return Ok(());
+            return Ok(false);
         }
         self.threshold.from = from;
         let detector = &self.detector;
         self.threshold.value = if live.threshold > 0.0 {
             live.threshold
         } else if live.false_reject_rate > 0.0 {
-            f64::from(
-                detector
-                    .calibration()
-                    .threshold(live.false_reject_rate)
-                    .map_err(|error| error.to_string())?,
-            )
+            let threshold = detector.calibration().threshold(live.false_reject_rate)?;
+            f64::from(threshold)
         } else {
             f64::from(detector.metadata().threshold)
         };
-        Ok(())
+        Ok(true)
     }
 
     /// Scores the frame.
-    pub fn inspect(&mut self, buffer: &gst::BufferRef, picture: &Picture) -> Result<f64, String> {
-        let preprocess = self.preprocess.as_mut().ok_or("no caps yet")?;
-        picture.to_tensor(buffer, preprocess, self.tensor.view_mut())?;
-        self.detector
-            .inspect(self.tensor.view())
-            .map(f64::from)
-            .map_err(|error| Chain(&error).to_string())
+    ///
+    /// # Errors
+    /// The buffer is no frame of the negotiated format, or the backbone fails on it.
+    pub fn inspect(
+        &mut self,
+        buffer: &gst::BufferRef,
+        format: &FrameFormat,
+    ) -> Result<f64, FrameFailure> {
+        let preprocess = self.preprocess.as_mut();
+        let preprocess = preprocess.ok_or(FrameFailure::NoFormat)?;
+        let frame = format.read(buffer)?;
+        frame.to_tensor(preprocess, self.tensor.view_mut())?;
+        let score = self.detector.inspect(self.tensor.view())?;
+        Ok(f64::from(score))
     }
 
-    /// Tests a score for drift, where it is time to: how much speaks for one, and which one it is where that is enough.
-    pub fn test_drift(
+    /// Tests a score for drift, where it is time to.
+    pub fn watch_drift(
         &mut self,
         score: f64,
         time: Option<gst::ClockTime>,
         interval: u64,
-    ) -> Option<(f64, Option<Direction>)> {
+    ) -> Option<DriftReading> {
+        let threshold = self.threshold.value as f32;
+        let time = time.map(gst::ClockTime::nseconds);
         let drift = self.drift.as_mut()?;
-        // Time that has gone back begins anew.
-        if let Some((time, (last, wait))) = time.zip(self.tested)
-            && time >= last
-            && time - last < wait
-        {
-            return None;
-        }
-        // Half to one and a half times the interval: in step with the parts it would see the same of each.
-        let wait = (interval as f64 * (0.5 + self.random.f64())) as u64;
-        self.tested = time.map(|time| (time, gst::ClockTime::from_nseconds(wait)));
-        let alarm = drift.take(score as f32, self.threshold.value as f32);
-        Some((drift.level(), alarm))
+        drift.observe(score as f32, threshold, time, interval)
     }
 
     /// Brings the regions of the map into frame coordinates; none for a frame that is not flagged.
@@ -229,18 +186,26 @@ impl Inspection {
         }
     }
 
-    pub fn draw(&mut self, buffer: &mut gst::BufferRef, picture: &Picture, overlay: Overlay) {
-        let Some(style) = overlay.style() else { return };
-        // Mapping for writing copies a frame that others share; this is the one place that does.
-        if let Ok(mut frame) =
-            gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &picture.info)
-        {
-            let map = MapView {
-                values: self.detector.map(),
-                roi: self.roi,
-            };
-            self.overlay
-                .draw(&mut frame, map, self.threshold.value as f32, style);
-        }
+    /// Draws the map, and says whether anything may have been drawn. A frame that others share is copied: this is the one place that does.
+    ///
+    /// # Errors
+    /// The buffer is no frame of the negotiated format.
+    pub fn draw(
+        &mut self,
+        buffer: &mut gst::BufferRef,
+        format: &FrameFormat,
+        overlay: Overlay,
+    ) -> Result<bool, FrameError> {
+        let Some(style) = overlay.style() else {
+            return Ok(false);
+        };
+        let mut frame = format.write(buffer)?;
+        let map = MapView {
+            values: self.detector.map(),
+            roi: self.roi,
+        };
+        self.overlay
+            .draw(&mut frame, map, self.threshold.value as f32, style);
+        Ok(true)
     }
 }

@@ -1,62 +1,166 @@
 //! Opens models beside the running one: when the property `model` is set, and when the file changes.
 
-use super::VadLite;
+use super::error::SetupError;
 use super::inspection::Inspection;
 use super::settings::{Reload, Settings};
+use super::wakeup::Wakeup;
+use super::{CAT, VadLite};
+use crate::detector::progress::Cancel;
+use crate::thread::{Owned, panic_point, panic_text};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use std::os::unix::fs::MetadataExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a file is looked at. It is loaded once it was the same twice, so that one being written in place is not read half.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long the element's stop waits for a model that is just being opened: a device may take minutes to make one ready.
+const GRACE: Duration = Duration::from_millis(800);
+
+/// Towards whoever inspects: models that are ready to take over.
+#[derive(Clone)]
+pub struct Offers {
+    models: Sender<Box<Inspection>>,
+    wakeup: Arc<Wakeup>,
+}
+
+impl Offers {
+    /// Offers a model; nothing happens where the element has stopped meanwhile.
+    pub fn offer(&self, inspection: Inspection) {
+        let _ = self.models.send(Box::new(inspection));
+        self.wake();
+    }
+
+    /// Has a streaming thread that waits for a model look again.
+    pub fn wake(&self) {
+        self.wakeup.notify();
+    }
+}
 
 /// The way to the thread that opens models, and back.
 pub struct Loader {
-    /// Settings whose model is to be opened. Dropped, the thread ends.
-    pub wanted: Sender<Settings>,
-    /// Models that are ready to take over.
-    pub ready: Receiver<Box<Inspection>>,
-    /// For others that make models.
-    pub made: Sender<Box<Inspection>>,
+    wanted: Option<Sender<Settings>>,
+    offered: Receiver<Box<Inspection>>,
+    offers: Offers,
+    stopped: Cancel,
+    /// Until when the thread is waited for, once it is to end.
+    deadline: Option<Instant>,
+    thread: Option<Owned>,
 }
 
 impl Loader {
-    /// Starts the thread for `element`, which runs with `settings`.
+    /// Starts the thread for `element`, which runs with `settings`; `wakeup` hears of models that are ready.
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub fn start(element: &VadLite, settings: &Settings) -> std::io::Result<Self> {
+    pub fn start(
+        element: &VadLite,
+        settings: &Settings,
+        wakeup: Arc<Wakeup>,
+    ) -> Result<Self, SetupError> {
         let (wanted, commands) = mpsc::channel();
-        let (made, ready) = mpsc::channel();
+        let (models, offered) = mpsc::channel();
+        let offers = Offers { models, wakeup };
+        let stopped = Cancel::default();
         let thread = Thread {
             element: element.downgrade(),
+            seen: Seen::of(settings),
             settings: settings.clone(),
-            made: made.clone(),
+            offers: offers.clone(),
+            stopped: stopped.clone(),
         };
-        std::thread::Builder::new()
-            .name("vadlite-loader".into())
-            .spawn(move || thread.run(&commands))?;
+        let weak = element.downgrade();
+        let panicked = move |text| {
+            if let Some(element) = weak.upgrade() {
+                let error = SetupError::Panic(text);
+                gst::element_error!(element, gst::LibraryError::Failed, ("{error}"));
+            }
+        };
+        let thread = Owned::spawn("vadlite-loader", move || thread.run(&commands), panicked)
+            .map_err(SetupError::Thread)?;
         Ok(Self {
-            wanted,
-            ready,
-            made,
+            wanted: Some(wanted),
+            offered,
+            offers,
+            stopped,
+            deadline: None,
+            thread: Some(thread),
         })
+    }
+
+    /// Settings sent there have their model opened. The thread ends when this one and all its clones are gone.
+    pub fn wanted(&self) -> Option<Sender<Settings>> {
+        self.wanted.clone()
+    }
+
+    /// For others that make models.
+    pub fn offers(&self) -> Offers {
+        self.offers.clone()
+    }
+
+    /// Opens no more models, and says nothing of the one that is just being opened.
+    pub fn stop(&mut self) {
+        self.stopped.cancel();
+        self.wanted = None;
+        self.deadline.get_or_insert_with(|| Instant::now() + GRACE);
+    }
+
+    /// The newest model that is ready to take over.
+    pub fn newest(&self) -> Option<Box<Inspection>> {
+        self.offered.try_iter().last()
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.stop();
+        if let Some(thread) = self.thread.take() {
+            let deadline = self.deadline.unwrap_or_else(Instant::now);
+            thread.join_within(deadline.saturating_duration_since(Instant::now()));
+        }
     }
 }
 
 struct Thread {
     element: glib::WeakRef<VadLite>,
     settings: Settings,
-    made: Sender<Box<Inspection>>,
+    seen: Seen,
+    offers: Offers,
+    stopped: Cancel,
+}
+
+/// What has been seen of the model's file.
+struct Seen {
+    /// When it was opened last.
+    opened: Option<Identity>,
+    /// At the last look.
+    last: Option<Identity>,
+}
+
+impl Seen {
+    fn of(settings: &Settings) -> Self {
+        let identity = settings.model.as_deref().and_then(Identity::of);
+        Self {
+            opened: identity,
+            last: identity,
+        }
+    }
 }
 
 impl Thread {
+    /// Serves until nobody can ask any more. A panic refuses one model; the thread goes on with the next.
     fn run(mut self, commands: &Receiver<Settings>) {
-        let mut loaded = self.settings.model.as_deref().and_then(Identity::of);
-        let mut last = loaded;
+        // What has been seen of the file is noted before it is opened, so that no model is tried for ever.
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.serve(commands))) {
+            self.refuse(&SetupError::Panic(panic_text(&*panic)));
+        }
+    }
+
+    fn serve(&mut self, commands: &Receiver<Settings>) {
         loop {
             let command = match self.settings.reload {
                 Reload::Auto => commands.recv_timeout(LOOK_EVERY),
@@ -64,19 +168,18 @@ impl Thread {
             };
             match command {
                 Ok(settings) => {
+                    self.seen = Seen::of(&settings);
                     self.settings = settings;
-                    loaded = self.settings.model.as_deref().and_then(Identity::of);
-                    last = loaded;
                     self.load();
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     let now = self.settings.model.as_deref().and_then(Identity::of);
+                    let last = std::mem::replace(&mut self.seen.last, now);
                     // A file that is gone is about to be replaced, or its model goes on without it.
-                    if now.is_some() && now != loaded && now == last {
-                        loaded = now;
+                    if now.is_some() && now != self.seen.opened && now == last {
+                        self.seen.opened = now;
                         self.load();
                     }
-                    last = now;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -85,21 +188,28 @@ impl Thread {
 
     /// Opens the model and offers it, or says why the old one stays.
     fn load(&self) {
-        let inspection = Inspection::new(&self.settings);
-        let Some(element) = self.element.upgrade() else {
+        if let Some(element) = self.element.upgrade() {
+            let model = self.settings.model.as_deref().unwrap_or(Path::new(""));
+            gst::debug!(CAT, obj = element, "opening the model {}", model.display());
+        }
+        panic_point("vadlite-loader: opening");
+        match Inspection::new(&self.settings) {
+            Ok(inspection) => self.offers.offer(inspection),
+            Err(error) => self.refuse(&error),
+        }
+    }
+
+    fn refuse(&self, error: &SetupError) {
+        if self.stopped.is_cancelled() {
             return;
-        };
-        match inspection {
-            // Refused where the element has stopped meanwhile.
-            Ok(inspection) => drop(self.made.send(Box::new(inspection))),
-            Err(reason) => {
-                element.imp().count_refused_reload();
-                gst::element_warning!(
-                    element,
-                    gst::ResourceError::OpenRead,
-                    ("{reason}; the model in use stays")
-                );
-            }
+        }
+        if let Some(element) = self.element.upgrade() {
+            element.imp().count_refused_reload();
+            gst::element_warning!(
+                element,
+                gst::ResourceError::OpenRead,
+                ("{error}; the model in use stays")
+            );
         }
     }
 }

@@ -1,22 +1,34 @@
 //! The element `vadlite`: scores every frame, draws the heatmap, attaches the result.
 
 use gst::prelude::*;
+use std::sync::LazyLock;
 
+mod drift_watch;
+mod duplicate_filter;
+mod error;
 mod export;
-mod frames;
 mod imp;
 mod inspection;
 mod learner;
 mod loader;
 mod properties;
+mod session;
 mod settings;
-mod shown;
 mod stats;
 mod stream;
+mod wakeup;
 
 pub use crate::detector::Device;
 pub use crate::detector::method::Method;
 pub use settings::{Mode, Overlay, PostMessages, Reload};
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "vadlite",
+        gst::DebugColorFlags::empty(),
+        Some("Visual anomaly detection"),
+    )
+});
 
 glib::wrapper! {
     /// A `GstBaseTransform` that inspects frames in place.

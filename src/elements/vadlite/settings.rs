@@ -1,9 +1,9 @@
 //! The values of the properties of `vadlite`, and their defaults.
 
-use super::inspection::Refusal;
+use super::error::SetupError;
 use crate::detector::Device;
 use crate::detector::method::Method;
-use crate::geometry::{GeometryError, Grid, Roi};
+use crate::geometry::{Grid, Roi};
 use crate::video::overlay;
 use gst::prelude::*;
 use std::path::{Path, PathBuf};
@@ -79,7 +79,7 @@ pub struct Settings {
     pub roi: String,
     /// As set: `CxR`, or empty for the model's own.
     pub tiles: String,
-    pub live: Live,
+    pub live: LiveSettings,
 }
 
 impl Default for Settings {
@@ -99,14 +99,14 @@ impl Default for Settings {
             credentials: None,
             roi: String::new(),
             tiles: String::new(),
-            live: Live::default(),
+            live: LiveSettings::default(),
         }
     }
 }
 
 /// What may change from frame to frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Live {
+pub struct LiveSettings {
     pub threshold: f64,
     pub false_reject_rate: f64,
     pub overlay: Overlay,
@@ -119,7 +119,7 @@ pub struct Live {
     pub drift_limit: u32,
 }
 
-impl Default for Live {
+impl Default for LiveSettings {
     fn default() -> Self {
         Self {
             threshold: 0.0,
@@ -150,33 +150,30 @@ impl Settings {
     ///
     /// # Errors
     /// It is not set.
-    pub fn needed_model(&self) -> Result<&Path, Refusal> {
-        self.model.as_deref().ok_or_else(|| {
-            Refusal::Settings("the property model is not set; name a .vadlite file, made with `vadlite fit --method padim-lite --images DIR --out part.vadlite` or with mode=learn".into())
-        })
+    pub fn needed_model(&self) -> Result<&Path, SetupError> {
+        self.model.as_deref().ok_or(SetupError::NoModel)
     }
 
     /// The region of interest that was asked for; `None` where the model's own holds.
     ///
     /// # Errors
     /// Not four numbers, or not inside of the frame.
-    pub fn parsed_roi(&self) -> Result<Option<Roi>, GeometryError> {
-        if self.roi.trim().is_empty() {
-            return Ok(None);
+    pub fn parsed_roi(&self) -> Result<Option<Roi>, SetupError> {
+        match self.roi.trim() {
+            "" => Ok(None),
+            roi => roi.parse().map(Some).map_err(SetupError::Roi),
         }
-        self.roi.parse().map(Some)
     }
 
     /// The tiles that were asked for; `None` where the model's own hold.
     ///
     /// # Errors
     /// Not `CxR`.
-    pub fn parsed_tiles(&self) -> Result<Option<Grid>, Refusal> {
-        if self.tiles.trim().is_empty() {
-            return Ok(None);
+    pub fn parsed_tiles(&self) -> Result<Option<Grid>, SetupError> {
+        match self.tiles.trim() {
+            "" => Ok(None),
+            tiles => tiles.parse().map(Some).map_err(SetupError::Tiles),
         }
-        let tiles = self.tiles.parse::<Grid>().map(Some);
-        tiles.map_err(|reason| Refusal::Settings(format!("the property tiles: {reason}")))
     }
 
     pub fn set(&mut self, name: &str, value: &glib::Value) {

@@ -2,6 +2,23 @@
 
 use hdrhistogram::Histogram;
 
+/// One frame's share in the counts.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct FrameCount {
+    /// Nanoseconds, where it was inspected.
+    pub latency: Option<u64>,
+    pub flagged: bool,
+    /// It could not be used.
+    pub failed: bool,
+    /// It was not looked at: by `interval`, or as a gap.
+    pub skipped: bool,
+    /// Frames missing before it.
+    pub lost: u64,
+    /// How much speaks for a drift, 0 to 1, where its score was tested.
+    pub drift: Option<f64>,
+    pub drift_alarm: bool,
+}
+
 /// Counts since the start, and how long inspections took.
 #[derive(Debug)]
 pub struct Stats {
@@ -11,6 +28,8 @@ pub struct Stats {
     failed: u64,
     frames_lost: u64,
     latency: Histogram<u64>,
+    /// Of all inspections, in nanoseconds.
+    latency_sum: u64,
     device: &'static str,
     model: String,
     reloads: u64,
@@ -31,6 +50,7 @@ impl Stats {
             failed: 0,
             frames_lost: 0,
             latency,
+            latency_sum: 0,
             device,
             model: String::new(),
             reloads: 0,
@@ -39,30 +59,25 @@ impl Stats {
             drift_alarms: 0,
         }
     }
-}
 
-impl Stats {
-    /// Takes in one frame; `latency` in nanoseconds where it was inspected.
-    pub fn count(&mut self, latency: Option<u64>, flagged: bool, failed: bool, lost: u64) {
+    /// Takes in one frame.
+    pub fn count(&mut self, frame: &FrameCount) {
         self.frames += 1;
-        self.flagged += u64::from(flagged);
-        self.failed += u64::from(failed);
-        self.frames_lost += lost;
-        if let Some(latency) = latency {
+        self.flagged += u64::from(frame.flagged);
+        self.failed += u64::from(frame.failed);
+        self.frames_lost += frame.lost;
+        if let Some(latency) = frame.latency {
             self.inspected += 1;
             self.latency.saturating_record(latency);
+            self.latency_sum = self.latency_sum.saturating_add(latency);
         }
+        self.drift = frame.drift.unwrap_or(self.drift);
+        self.drift_alarms += u64::from(frame.drift_alarm);
     }
 
     /// The model in use from here on.
     pub fn set_model(&mut self, name: &str) {
         name.clone_into(&mut self.model);
-    }
-
-    /// Takes in the state of the test for drift.
-    pub fn set_drift(&mut self, level: f64, alarm: bool) {
-        self.drift = level;
-        self.drift_alarms += u64::from(alarm);
     }
 
     /// Takes in that a model took over from another one, or could not.
@@ -77,7 +92,7 @@ impl Stats {
     /// The same as JSON, with the time of day.
     pub fn json(&self) -> String {
         let time = humantime::format_rfc3339_millis(std::time::SystemTime::now());
-        let seconds = |q| self.latency.value_at_quantile(q) as f64 / 1e9;
+        let seconds = |q| seconds(self.latency.value_at_quantile(q));
         serde_json::json!({
             "time": time.to_string(),
             "model": self.model,
@@ -98,25 +113,23 @@ impl Stats {
     }
 
     /// The same in Prometheus' text format, for the element of this name.
+    ///
+    /// Model and device are labels of `vadlite_info` alone: as labels of the counters they would begin new series at each reload.
     pub fn prometheus(&self, element: &str) -> String {
-        // Backslash, quote and newline have a meaning in labels.
-        let escape = |text: &str| {
-            text.replace('\\', "\\\\")
-                .replace('"', "\\\"")
-                .replace('\n', "\\n")
-        };
-        let labels = format!(
-            "element=\"{}\",model=\"{}\",device=\"{}\"",
-            escape(element),
-            escape(&self.model),
-            self.device
-        );
+        let element = format!("element=\"{}\"", escaped(element));
         let mut text = String::new();
-        let mut add = |name: &str, kind: &str, help: &str, value: f64| {
-            text += &format!(
-                "# HELP vadlite_{name} {help}\n# TYPE vadlite_{name} {kind}\nvadlite_{name}{{{labels}}} {value}\n"
-            );
-        };
+        let info = format!(
+            "{element},model=\"{}\",device=\"{}\"",
+            escaped(&self.model),
+            escaped(self.device)
+        );
+        family(
+            &mut text,
+            "info",
+            "gauge",
+            "The model and the device in use.",
+        );
+        sample(&mut text, "info", &info, 1.0);
         for (name, help, value) in [
             ("frames_total", "Frames that have passed.", self.frames),
             ("inspected_total", "Frames inspected.", self.inspected),
@@ -147,21 +160,36 @@ impl Stats {
                 self.drift_alarms,
             ),
         ] {
-            add(name, "counter", help, value as f64);
+            family(&mut text, name, "counter", help);
+            sample(&mut text, name, &element, value as f64);
         }
-        add(
-            "drift",
-            "gauge",
-            "How much speaks for a drift, 0 to 1.",
-            self.drift,
+        let help = "How much speaks for a drift, 0 to 1.";
+        family(&mut text, "drift", "gauge", help);
+        sample(&mut text, "drift", &element, self.drift);
+
+        let name = "latency_seconds";
+        family(&mut text, name, "summary", "Time of an inspection.");
+        for quantile in [0.5, 0.99] {
+            let seconds = match self.inspected {
+                // What the format has for no observations.
+                0 => f64::NAN,
+                _ => seconds(self.latency.value_at_quantile(quantile)),
+            };
+            let labels = format!("{element},quantile=\"{quantile}\"");
+            sample(&mut text, name, &labels, seconds);
+        }
+        sample(
+            &mut text,
+            "latency_seconds_sum",
+            &element,
+            seconds(self.latency_sum),
         );
-        let seconds = |q| self.latency.value_at_quantile(q) as f64 / 1e9;
-        for (name, q) in [
-            ("latency_median_seconds", 0.5),
-            ("latency_p99_seconds", 0.99),
-        ] {
-            add(name, "gauge", "Time of an inspection.", seconds(q));
-        }
+        sample(
+            &mut text,
+            "latency_seconds_count",
+            &element,
+            self.inspected as f64,
+        );
         text
     }
 
@@ -183,6 +211,25 @@ impl Stats {
             .field("drift-alarms", self.drift_alarms)
             .build()
     }
+}
+
+fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
+}
+
+/// As the value of a label, where backslash, quote and newline have a meaning.
+fn escaped(text: &str) -> String {
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    text.replace('\n', "\\n")
+}
+
+/// Begins a family of samples.
+fn family(text: &mut String, name: &str, kind: &str, help: &str) {
+    *text += &format!("# HELP vadlite_{name} {help}\n# TYPE vadlite_{name} {kind}\n");
+}
+
+fn sample(text: &mut String, name: &str, labels: &str, value: f64) {
+    *text += &format!("vadlite_{name}{{{labels}}} {value}\n");
 }
 
 impl Default for Stats {

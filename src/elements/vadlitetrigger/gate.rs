@@ -173,7 +173,7 @@ impl Gate {
         }
     }
 
-    fn wait(&self, state: &mut MutexGuard<State>, wait: Option<gst::SingleShotClockId>) {
+    fn wait(&self, state: &mut MutexGuard<'_, State>, wait: Option<gst::SingleShotClockId>) {
         match wait {
             None => self.changed.wait(state),
             Some(wait) => {
@@ -239,7 +239,7 @@ fn carry_out(
 }
 
 /// The value of an enumeration by its name as a property.
-fn nick<E: ToValue + glib::types::StaticType>(value: E) -> String {
+fn nick<E: ToValue + StaticType>(value: E) -> String {
     let value = value.to_value();
     glib::EnumValue::from_value(&value).map_or_else(String::new, |(_, value)| value.nick().into())
 }

@@ -3,7 +3,7 @@
 use super::CAT;
 use super::gate::Gate;
 use super::observation::{Inspection, Observation};
-use super::output::{Address, Event, Output, Report};
+use super::output::{Event, Output, OutputError, Report, Target};
 use super::parts::{Association, MOST, Part};
 use super::properties::properties;
 use super::settings::{LiveSettings, Settings};
@@ -148,16 +148,18 @@ impl BaseTransformImpl for VadLiteTrigger {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = self.settings.lock().clone();
-        let refused = |reason: String| {
+        let refused = |property: &str, reason: &dyn std::fmt::Display| {
             gst::error_msg!(
                 gst::ResourceError::OpenWrite,
-                ("the property output: {reason}")
+                ("the property {property}: {reason}")
             )
         };
         settings
             .check()
             .map_err(|reason| gst::error_msg!(gst::LibraryError::Settings, ("{reason}")))?;
-        let addresses = Address::parse_all(&settings.output).map_err(refused)?;
+        let targets =
+            Target::parse_all(&settings.output).map_err(|error| refused("output", &error))?;
+        gst::debug!(CAT, imp = self, "outputs: {targets:?}");
         *self.stats.lock() = Stats::default();
         let element = self.obj().downgrade();
         let report: Report = Arc::new(move |output, event| {
@@ -166,16 +168,16 @@ impl BaseTransformImpl for VadLiteTrigger {
             }
         });
         let credentials = settings.credentials.as_deref();
-        let outputs = addresses
+        let outputs = targets
             .iter()
-            .map(|address| {
+            .map(|target| {
                 let limit = settings.queue_size as usize;
-                Output::start(address, credentials, limit, report.clone())
+                Output::start(target, credentials, limit, report.clone())
             })
-            .collect::<Result<Arc<[_]>, _>>()
-            .map_err(refused)?;
+            .collect::<Result<Arc<[_]>, OutputError>>()
+            .map_err(|error| refused(error.property(), &error))?;
         let (gate, thread) = Gate::start(&self.obj(), outputs.clone())
-            .map_err(|error| refused(format!("no thread can be started: {error}")))?;
+            .map_err(|error| refused("output", &format!("no thread can be started: {error}")))?;
         gst::debug!(
             CAT,
             imp = self,
@@ -347,6 +349,15 @@ impl VadLiteTrigger {
                     ("{output}: {reason}; it is tried again, and the pipeline goes on")
                 );
                 OutputEvent::Disconnected { reason }
+            }
+            Event::Failed(reason) => {
+                self.stats.lock().count_failure(output);
+                gst::element_imp_warning!(
+                    self,
+                    gst::CoreError::Thread,
+                    ("{output}: its thread has failed ({reason}) and begins anew; what it was to send is missed")
+                );
+                OutputEvent::Failed { reason }
             }
             Event::Missed(pulse) => {
                 self.stats.lock().missed += 1;

@@ -9,7 +9,7 @@ use std::fmt::{self, Display, Formatter};
 struct Number(Option<u64>);
 
 impl Display for Number {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(number) => write!(f, "frame {number}"),
             None => f.write_str("a frame without a number"),
@@ -18,7 +18,7 @@ impl Display for Number {
 }
 
 impl Display for Observation {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let inspection = match self.inspection {
             Inspection::Inspected => "inspected",
             Inspection::Skipped => "skipped",
@@ -37,7 +37,7 @@ impl Display for Observation {
 }
 
 impl Display for Part {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "part {} since {}, due at {}{}: {}, {} of {} frames, at worst {} with score {} of threshold {}",
@@ -56,7 +56,7 @@ impl Display for Part {
 }
 
 impl Display for Association {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => f.write_str("no part"),
             Self::New(part) => write!(f, "begins {part}"),

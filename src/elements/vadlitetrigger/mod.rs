@@ -54,9 +54,18 @@ mod gate;
 mod imp;
 mod log;
 mod observation;
+// A build without some of the outputs leaves what they alone use.
+#[cfg_attr(
+    not(all(feature = "mqtt", feature = "modbus", feature = "gpio")),
+    allow(dead_code, unused_variables)
+)]
 mod output;
 mod parts;
 mod properties;
+#[cfg_attr(
+    not(all(feature = "mqtt", feature = "modbus", feature = "gpio")),
+    allow(dead_code)
+)]
 mod pulse;
 mod schedule;
 mod settings;

@@ -62,7 +62,7 @@ impl Observation {
         (observation, unreadable)
     }
 
-    fn add(&mut self, result: &FrameResult) {
+    fn add(&mut self, result: &FrameResult<'_>) {
         self.flagged |= result.flagged;
         let more = relative(result.score, result.threshold) > relative(self.score, self.threshold);
         if self.frame.is_none() || more {

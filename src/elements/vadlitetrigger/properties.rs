@@ -56,7 +56,7 @@ pub fn properties() -> &'static [glib::ParamSpec] {
             time("watchdog", "Watchdog", live.watchdog, "Longest time without an inspected frame, in ns, after which fail-safe holds; 0: any"),
             glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                 .nick("Statistics")
-                .blurb("Counted since the start: pulses, late, missed, dropped, lost, fail-safe, reconnects, connected, and the error of firing in ns (error-median, error-p99, error-max)")
+                .blurb("Counted since the start: pulses, late, missed, dropped, lost, fail-safe, reconnects, failures (of outputs' threads), connected, and the error of firing in ns (error-median, error-p99, error-max)")
                 .read_only()
                 .build(),
         ]

@@ -14,6 +14,8 @@ pub struct Stats {
     pub lost: u64,
     pub fail_safe: u64,
     pub reconnects: u64,
+    /// Threads of outputs that have failed and begun anew.
+    failures: u64,
     /// Outputs that are connected, and those that are not any more.
     connected: BTreeSet<String>,
     away: BTreeSet<String>,
@@ -32,6 +34,7 @@ impl Default for Stats {
             lost: 0,
             fail_safe: 0,
             reconnects: 0,
+            failures: 0,
             connected: BTreeSet::new(),
             away: BTreeSet::new(),
             error,
@@ -63,6 +66,14 @@ impl Stats {
         }
     }
 
+    /// Takes in that the thread of an output has failed.
+    pub fn count_failure(&mut self, output: &str) {
+        self.failures += 1;
+        if self.connected.contains(output) {
+            self.set_connected(output, false);
+        }
+    }
+
     /// The value of the property.
     pub fn structure(&self) -> gst::Structure {
         gst::Structure::builder("stats")
@@ -73,6 +84,7 @@ impl Stats {
             .field("lost", self.lost)
             .field("fail-safe", self.fail_safe)
             .field("reconnects", self.reconnects)
+            .field("failures", self.failures)
             .field("connected", self.connected.len() as u64)
             .field("error-median", self.error.value_at_quantile(0.5))
             .field("error-p99", self.error.value_at_quantile(0.99))

@@ -1,21 +1,38 @@
 //! The statistics as a file for Prometheus: what node_exporter's textfile collector reads.
 
-use super::EVERY;
+use super::{EVERY, ExportError, Worker};
 use crate::elements::vadlite::VadLite;
+use crate::fs::{self, Durability};
+use crate::thread;
+use gst::prelude::*;
 use gst::subclass::prelude::*;
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use tokio::sync::watch;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+
+/// Writes the file, and keeps it up to date from then on.
+///
+/// # Errors
+/// It cannot be written, or there is no thread to be had.
+pub fn start(element: &VadLite, file: &Path) -> Result<Worker, ExportError> {
+    write(file, element).map_err(|source| ExportError::File {
+        file: file.into(),
+        source,
+    })?;
+    let (stop, stopped) = channel();
+    let (weak, file) = (element.downgrade(), file.to_owned());
+    let work = move || run(&weak, &file, &stopped);
+    Ok(Worker::start(element, stop, work)?)
+}
 
 /// Keeps the file up to date until there is no more sender.
-pub async fn run(element: &glib::WeakRef<VadLite>, path: &Path, mut stopped: watch::Receiver<()>) {
+fn run(element: &glib::WeakRef<VadLite>, path: &Path, stopped: &Receiver<()>) {
     let mut failing = false;
     loop {
-        let last = tokio::time::timeout(EVERY, stopped.changed()).await.is_ok();
+        let last = stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected);
         let Some(element) = element.upgrade() else {
             return;
         };
+        thread::panic_point("vadlite-stats");
         let result = write(path, &element);
         let before = std::mem::replace(&mut failing, result.is_err());
         if let Err(error) = result
@@ -37,16 +54,9 @@ pub async fn run(element: &glib::WeakRef<VadLite>, path: &Path, mut stopped: wat
 ///
 /// # Errors
 /// The system's.
-pub fn write(path: &Path, element: &VadLite) -> std::io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".vadlite-")
-        .permissions(std::fs::Permissions::from_mode(0o644))
-        .tempfile_in(folder)?;
-    file.write_all(element.imp().prometheus().as_bytes())?;
-    file.persist(path)?;
-    Ok(())
+fn write(path: &Path, element: &VadLite) -> std::io::Result<()> {
+    let text = element.imp().prometheus();
+    fs::replace(path, Durability::Cached, |file| {
+        file.write_all(text.as_bytes())
+    })
 }

@@ -1,48 +1,63 @@
 //! A line of the kernel's GPIO character device.
 
-use super::{Event, Report};
-use crate::elements::vadlitetrigger::pulse::Queue;
+use super::link::Link;
+use super::queue::Queue;
+use crate::elements::vadlitetrigger::pulse::Pulse;
+use crate::net::address::{self, Address, Reason};
 use gpiocdev::Request;
 use gpiocdev::line::Value;
 use tokio::time::Instant;
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Address {
+pub struct Line {
     chip: String,
-    line: u32,
+    number: u32,
     active_low: bool,
 }
 
-impl Address {
-    /// Of `CHIP/LINE[?active-low]`, where CHIP is a name in /dev, such as gpiochip0.
-    pub fn new(chip: &str, line: &str, query: &str) -> Result<Self, String> {
-        if chip.is_empty() {
-            return Err("the chip is missing, such as gpiochip0".into());
+/// No such chip or line, no right to it, or another program has it.
+#[derive(Debug, thiserror::Error)]
+#[error("{name}: {source}; gpioinfo lists chips and lines, and the group gpio may use them")]
+pub struct GpioError {
+    name: String,
+    source: gpiocdev::Error,
+}
+
+impl Line {
+    /// Of `gpio://CHIP/LINE[?active-low]`, where CHIP is a name in /dev, such as gpiochip0.
+    ///
+    /// # Errors
+    /// A line that is no number, or what such an address does not have.
+    pub fn new(address: Address) -> Result<Self, Reason> {
+        if address.port.is_some() {
+            return Err(Reason::Port);
         }
-        let active_low = match query {
-            "" => false,
-            "active-low" => true,
-            _ => return Err(format!("{query:?} is not active-low")),
+        let active_low = match address.query.as_deref() {
+            None => false,
+            Some("active-low") => true,
+            Some(query) => return Err(address::unknown(query)),
         };
+        let number = address.path.parse();
         Ok(Self {
-            chip: chip.into(),
-            line: line
-                .parse()
-                .map_err(|_| format!("{line:?} is no line number"))?,
+            chip: address.host,
+            number: number.map_err(|_| address::not("line number", address.path))?,
             active_low,
         })
+    }
+
+    /// For messages.
+    pub fn name(&self) -> String {
+        format!("gpio://{}/{}", self.chip, self.number)
     }
 
     /// The line as an output, inactive.
     ///
     /// # Errors
-    /// No such chip or line, no right to it, or another program has it.
-    pub fn request(&self) -> Result<Request, String> {
-        self.builder().request().map_err(|error| {
-            format!(
-                "gpio://{}/{}: {error}; gpioinfo lists chips and lines, and the group gpio may use them",
-                self.chip, self.line
-            )
+    /// It cannot be had.
+    pub fn request(&self) -> Result<Request, GpioError> {
+        self.builder().request().map_err(|source| GpioError {
+            name: self.name(),
+            source,
         })
     }
 
@@ -51,7 +66,7 @@ impl Address {
         builder
             .on_chip(format!("/dev/{}", self.chip))
             .with_consumer("vadlitetrigger")
-            .with_line(self.line)
+            .with_line(self.number)
             .as_output(Value::Inactive);
         if self.active_low {
             builder.as_active_low();
@@ -61,29 +76,27 @@ impl Address {
 }
 
 /// Switches the line until the queue is closed.
-pub async fn run(address: &Address, line: &Request, queue: &Queue, report: &Report) {
-    let name = format!("gpio://{}/{}", address.chip, address.line);
-    report(&name, Event::Connected);
-    let mut lost = false;
-    let mut set = |value| {
-        let result = line.set_value(address.line, value);
-        let before = std::mem::replace(&mut lost, result.is_err());
-        match result {
-            Err(error) if !before => report(&name, Event::Disconnected(error.to_string())),
-            Ok(_) if before => report(&name, Event::Connected),
-            _ => {}
+pub async fn run(line: &Line, request: &Request, queue: &Queue, link: &mut Link) {
+    link.answered();
+    let mut set = |value, pulse: Option<&Pulse>| match request.set_value(line.number, value) {
+        Ok(_) => {
+            link.answered();
+            link.log(pulse, value);
         }
+        Err(error) => link.failed(error),
     };
+    // After a panic the line may be on.
+    set(Value::Inactive, None);
     let mut off_at: Option<Instant> = None;
     loop {
         if let Some(pulse) = queue.take() {
-            set(Value::Active);
+            set(Value::Active, Some(&pulse));
             off_at = Some(Instant::now() + pulse.width);
             continue;
         }
         match off_at {
             Some(at) if Instant::now() >= at => {
-                set(Value::Inactive);
+                set(Value::Inactive, None);
                 off_at = None;
             }
             Some(at) => {
@@ -101,15 +114,15 @@ mod tests {
 
     #[test]
     fn the_request_asks_for_an_output_that_is_off() {
-        let address = Address::new("gpiochip3", "17", "active-low").unwrap();
-        let config = address.builder().config();
-        let line = config.line_config(17).unwrap();
-        assert_eq!(line.direction, Some(gpiocdev::line::Direction::Output));
-        assert_eq!(line.value, Some(Value::Inactive));
-        assert!(line.active_low);
+        let line = |text| Address::read(text, "", Line::new).unwrap();
+        let config = line("gpio://gpiochip3/17?active-low").builder().config();
+        let asked = config.line_config(17).unwrap();
+        assert_eq!(asked.direction, Some(gpiocdev::line::Direction::Output));
+        assert_eq!(asked.value, Some(Value::Inactive));
+        assert!(asked.active_low);
         assert_eq!(config.chip(), std::path::Path::new("/dev/gpiochip3"));
-        let error = Address::new("gpiochip99", "1", "").unwrap().request();
-        let error = error.err().unwrap();
+        let error = line("gpio://gpiochip99/1").request().err().unwrap();
+        let error = error.to_string();
         assert!(
             error.contains("gpiochip99") && error.contains("gpioinfo"),
             "{error}"

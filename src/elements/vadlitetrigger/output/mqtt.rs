@@ -1,11 +1,13 @@
 //! Messages to an MQTT broker: JSON at QoS 1 on a topic, and whether this element is there on `TOPIC/status`.
 
-use super::{Event, Report};
-use crate::broker::{self, BACKOFF, Broker, GRACE};
-use crate::elements::vadlitetrigger::pulse::{Pulse, Queue};
-use rumqttc::{AsyncClient, Incoming, MqttOptions, Outgoing, QoS};
-use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use super::link::Link;
+use super::queue::Queue;
+use crate::elements::vadlitetrigger::pulse::Pulse;
+use crate::net::backoff::{self, Backoff};
+use crate::net::broker::{self, Broker, GRACE};
+use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, Outgoing, PublishOptions};
+use std::pin::pin;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 fn payload(pulse: &Pulse) -> String {
     let part = &pulse.part;
@@ -25,94 +27,98 @@ fn payload(pulse: &Pulse) -> String {
 }
 
 /// Publishes pulses until the queue is closed. A pulse stays in the queue until the broker has acknowledged it.
-pub async fn run(broker: &Broker, options: MqttOptions, queue: &Queue, report: &Report) {
-    let name = broker.name();
+pub async fn run(broker: &Broker, options: MqttOptions, queue: &Queue, link: &mut Link) {
     let (client, mut events) = broker::client(options);
-    let mut session = Session::default();
-    let mut wait = BACKOFF.0;
-    let mut lost = false;
-    let mut closing: Option<Instant> = None;
+    let mut session: Option<Session> = None;
+    let mut backoff = Backoff::default();
+    let mut end: Option<Instant> = None;
     loop {
-        if queue.is_closed() && closing.is_none() {
-            closing = Some(Instant::now() + GRACE);
-        }
-        if session.connected {
-            session.send(&client, broker, queue, closing.is_some());
-        }
-        if session.done || closing.is_some_and(|end| Instant::now() >= end) {
-            return;
-        }
-        // A pulse that comes wakes it, but does not break off an attempt to connect.
-        let connected = session.connected;
-        let event = tokio::select! {
-            event = events.poll() => event,
-            () = queue.changed(), if connected => continue,
-            () = tokio::time::sleep(Duration::from_millis(100)), if connected && closing.is_some() => continue,
+        let event = {
+            // Not broken off by a pulse that comes: it may be connecting, or half through a message.
+            let mut event = pin!(events.poll());
+            loop {
+                if queue.is_closed() {
+                    end.get_or_insert_with(|| Instant::now() + GRACE);
+                }
+                if let Some(session) = &mut session {
+                    session.send(&client, broker, queue, link, end.is_some());
+                }
+                tokio::select! {
+                    event = &mut event => break event,
+                    () = queue.changed() => {}
+                    () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => return,
+                }
+            }
         };
         match event {
-            Ok(rumqttc::Event::Incoming(Incoming::ConnAck(_))) => {
-                session = Session {
-                    connected: true,
-                    ..Session::default()
-                };
-                (wait, lost) = (BACKOFF.0, false);
-                report(&name, Event::Connected);
+            Ok(Event::Incoming(Incoming::ConnAck(_))) => session = Some(Session::default()),
+            Ok(Event::Incoming(Incoming::PubAck(ack))) => {
+                let acknowledged = session
+                    .as_mut()
+                    .is_some_and(|session| session.acknowledge(ack.pkid, queue, link));
+                if acknowledged {
+                    link.answered();
+                    backoff.reset();
+                }
             }
-            Ok(event) => session.take(&event, queue),
+            Ok(Event::Outgoing(Outgoing::Publish(packet))) => {
+                if let Some(session) = &mut session {
+                    session.packet = Some(packet);
+                }
+            }
+            Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
+            Ok(_) => {}
             Err(error) => {
-                if session.done {
-                    return;
-                }
-                session = Session::default();
+                session = None;
                 broker::forget(&mut events);
-                if !std::mem::replace(&mut lost, true) {
-                    report(&name, Event::Disconnected(error.to_string()));
-                }
-                if queue.is_closed() {
-                    tokio::time::sleep(BACKOFF.0).await;
+                link.failed(error);
+                if end.is_some() || queue.is_closed() {
+                    sleep(backoff::FIRST).await;
                 } else {
-                    let _ = timeout(wait, wait_for_end(queue)).await;
+                    let wait = backoff.next_wait();
+                    link.waits(wait);
+                    let _ = timeout(wait, queue.closed()).await;
                 }
-                wait = (2 * wait).min(BACKOFF.1);
             }
         }
-    }
-}
-
-async fn wait_for_end(queue: &Queue) {
-    while !queue.is_closed() {
-        queue.changed().await;
     }
 }
 
 /// One connection: at most one message is on its way, so that the queue alone says what is not yet delivered.
 #[derive(Default)]
 struct Session {
-    connected: bool,
     /// "online" has been published.
     greeted: bool,
-    /// What is on its way, by the part's number; `None` for a status.
-    sending: Option<Option<u64>>,
-    /// The packet it went out as.
-    packet: Option<u16>,
     /// "offline" has been published.
     parted: bool,
-    done: bool,
+    sending: Option<Message>,
+    /// The packet it went out as.
+    packet: Option<u16>,
+}
+
+enum Message {
+    Status,
+    Pulse(Pulse),
 }
 
 impl Session {
-    fn send(&mut self, client: &AsyncClient, broker: &Broker, queue: &Queue, closing: bool) {
+    fn send(
+        &mut self,
+        client: &AsyncClient,
+        broker: &Broker,
+        queue: &Queue,
+        link: &Link,
+        closing: bool,
+    ) {
         if self.sending.is_some() {
             return;
         }
-        let status = |text| (broker.status(), true, text, None);
-        let (topic, retain, text, part) = match queue.first() {
-            _ if !self.greeted => status("online".to_owned()),
-            Some(pulse) => {
-                let part = pulse.part.number;
-                (broker.topic.clone(), false, payload(&pulse), Some(part))
+        let (message, topic, text) = match queue.first() {
+            _ if !self.greeted => (Message::Status, broker.status(), "online".to_owned()),
+            Some(pulse) => (Message::Pulse(pulse), broker.topic.clone(), payload(&pulse)),
+            None if closing && !self.parted => {
+                (Message::Status, broker.status(), "offline".to_owned())
             }
-            None if closing && !self.parted => status("offline".to_owned()),
             None => {
                 if closing {
                     let _ = client.try_disconnect();
@@ -120,28 +126,37 @@ impl Session {
                 return;
             }
         };
+        let options = PublishOptions::at_least_once().retain(matches!(message, Message::Status));
         // Fails where the client's queue is full, which the next round finds emptier.
-        if client
-            .try_publish(topic, QoS::AtLeastOnce, retain, text)
-            .is_ok()
-        {
-            self.parted = self.greeted && part.is_none();
+        if client.try_publish(topic, text, options).is_ok() {
+            link.log(message.pulse(), "sent");
+            self.parted = self.greeted && matches!(message, Message::Status);
             self.greeted = true;
-            self.sending = Some(part);
+            self.sending = Some(message);
         }
     }
 
-    fn take(&mut self, event: &rumqttc::Event, queue: &Queue) {
-        match event {
-            rumqttc::Event::Outgoing(Outgoing::Publish(packet)) => self.packet = Some(*packet),
-            rumqttc::Event::Incoming(Incoming::PubAck(ack)) if Some(ack.pkid) == self.packet => {
-                if let Some(Some(part)) = self.sending.take() {
-                    queue.remove(part);
-                }
-                self.packet = None;
+    /// Whether the packet is that of the message on its way, which the broker has now.
+    fn acknowledge(&mut self, packet: u16, queue: &Queue, link: &Link) -> bool {
+        if self.packet != Some(packet) {
+            return false;
+        }
+        self.packet = None;
+        if let Some(message) = self.sending.take() {
+            link.log(message.pulse(), "acknowledged");
+            if let Message::Pulse(pulse) = message {
+                queue.remove(pulse.part.number);
             }
-            rumqttc::Event::Outgoing(Outgoing::Disconnect) => self.done = true,
-            _ => {}
+        }
+        true
+    }
+}
+
+impl Message {
+    fn pulse(&self) -> Option<&Pulse> {
+        match self {
+            Self::Status => None,
+            Self::Pulse(pulse) => Some(pulse),
         }
     }
 }

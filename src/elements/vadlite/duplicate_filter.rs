@@ -17,13 +17,13 @@ const DIFFERENT: usize = SAMPLES * SAMPLES / 1000;
 const REMEMBERED: usize = 1000;
 type Thumbnail = [u8; SAMPLES * SAMPLES];
 
-/// What the latest frames showed.
+/// Lets those images through that show something new.
 #[derive(Default)]
-pub struct Shown(VecDeque<Box<Thumbnail>>);
+pub struct DuplicateFilter(VecDeque<Box<Thumbnail>>);
 
-impl Shown {
-    /// Takes an image tensor (3 x height x width of `target`) in if it shows something new, and says whether it does.
-    pub fn take(&mut self, tensor: ArrayView3<'_, f32>, target: &Target) -> bool {
+impl DuplicateFilter {
+    /// Whether an image tensor (3 x height x width of `target`) shows something that none of the latest ones let through did.
+    pub fn admits(&mut self, tensor: ArrayView3<'_, f32>, target: &Target) -> bool {
         let thumbnail = thumbnail(tensor, target);
         if self.0.iter().any(|known| same(known, &thumbnail)) {
             return false;
@@ -83,18 +83,18 @@ mod tests {
 
     #[test]
     fn noise_is_nothing_new_and_what_moves_is() {
-        let mut shown = Shown::default();
+        let mut filter = DuplicateFilter::default();
         let stripes =
             |shift: usize| move |_, x: usize| if (x + shift) % 16 < 8 { 0.4 } else { 0.6 };
-        assert!(shown.take(tensor(stripes(0)).view(), &TARGET));
+        assert!(filter.admits(tensor(stripes(0)).view(), &TARGET));
         // A camera's noise: 1 % of full scale, as it is after scaling down.
         let mut random = fastrand::Rng::with_seed(1);
         let noise: Vec<f32> = (0..SIDE * SIDE)
             .map(|_| 0.02 * random.f32() - 0.01)
             .collect();
         let noisy = tensor(|y, x| stripes(0)(y, x) + noise[y * SIDE + x]);
-        assert!(!shown.take(noisy.view(), &TARGET));
-        assert!(shown.take(tensor(stripes(4)).view(), &TARGET));
+        assert!(!filter.admits(noisy.view(), &TARGET));
+        assert!(filter.admits(tensor(stripes(4)).view(), &TARGET));
         // A spot of 10 x 10 pixels counts, a single pixel does not.
         let spot = |size: usize| {
             tensor(move |y, x| {
@@ -105,7 +105,7 @@ mod tests {
                 }
             })
         };
-        assert!(!shown.take(spot(1).view(), &TARGET));
-        assert!(shown.take(spot(10).view(), &TARGET));
+        assert!(!filter.admits(spot(1).view(), &TARGET));
+        assert!(filter.admits(spot(10).view(), &TARGET));
     }
 }

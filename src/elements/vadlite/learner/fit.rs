@@ -1,0 +1,288 @@
+//! The thread that fits: from image tensors to a model that is written, opened and handed over.
+
+use crate::detector::backbone::{self, DEFAULT_BACKBONE};
+use crate::detector::error::{Error, FitError};
+use crate::detector::heads::Recipe;
+use crate::detector::method::Preset;
+use crate::detector::progress::{Cancel, Progress};
+use crate::detector::taps::Normalization;
+use crate::detector::{FitOptions, Fitter, RuntimeOptions};
+use crate::elements::vadlite::error::{SetupError, explain};
+use crate::elements::vadlite::inspection::Inspection;
+use crate::elements::vadlite::loader::Offers;
+use crate::elements::vadlite::settings::Settings;
+use crate::elements::vadlite::{CAT, VadLite};
+use crate::geometry::{Grid, Roi, Size};
+use crate::thread::{Owned, panic_point};
+use gst::prelude::*;
+use ndarray::Array3;
+use parking_lot::{Mutex, MutexGuard};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::time::{Duration, Instant};
+
+/// How long a thread that is asked to end is waited for: an element's stop takes a second at most. A thread that needs longer for its
+/// present image goes on alone until it looks again, and writes nothing.
+const GRACE: Duration = Duration::from_millis(800);
+
+/// What a frame becomes.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame {
+    pub roi: Roi,
+    pub tiles: Grid,
+    /// Of the image tensor, all tiles together.
+    pub size: Size,
+}
+
+/// Tensors to learn from, and the way back for those that are done with.
+type Tensors = (Receiver<Array3<f32>>, SyncSender<Array3<f32>>);
+
+/// What the thread is at, for the streaming thread to show.
+#[derive(Default)]
+pub struct FitState {
+    pub stage: &'static str,
+    pub done: usize,
+    pub total: usize,
+    /// When the stage began.
+    pub since: Option<Instant>,
+    pub outliers: usize,
+    pub end: Option<FitEnd>,
+    /// The thread has told whether it can begin.
+    begun: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FitEnd {
+    /// The model is written and about to take over.
+    HandedOver,
+    /// There will be no model, and the bus has heard why.
+    Failed,
+}
+
+/// A fit under way. Dropped, it ends: no model is written from then on.
+pub struct Fit {
+    thread: Option<Owned>,
+    state: Arc<Mutex<FitState>>,
+    cancel: Cancel,
+    /// Whether the model may be written. Apart from `state`, which frames wait for.
+    may_write: Arc<Mutex<bool>>,
+    /// Until when the thread is waited for, once it is to end.
+    deadline: Option<Instant>,
+}
+
+impl Fit {
+    /// Starts the thread, which hands its model over by `offers`; returns it and the normalisation that images have to come in.
+    ///
+    /// # Errors
+    /// No backbone or ONNX Runtime, or what was asked for does not fit it.
+    pub fn start(
+        element: &VadLite,
+        settings: &Settings,
+        frame: Frame,
+        tensors: Tensors,
+        offers: Offers,
+    ) -> Result<(Self, Normalization), SetupError> {
+        let state = Arc::new(Mutex::new(FitState::default()));
+        let cancel = Cancel::default();
+        let may_write = Arc::new(Mutex::new(true));
+        let thread = Thread {
+            element: element.downgrade(),
+            settings: settings.clone(),
+            frame,
+            state: state.clone(),
+            cancel: cancel.clone(),
+            may_write: may_write.clone(),
+            offers,
+        };
+        let (begun, answer) = mpsc::channel();
+        let panicked = {
+            let (thread, begun) = (thread.clone(), begun.clone());
+            move |text| thread.panicked(text, &begun)
+        };
+        let work = move || thread.run(&begun, tensors);
+        let thread = Owned::spawn("vadlite-learner", work, panicked).map_err(SetupError::Thread)?;
+        let fit = Self {
+            thread: Some(thread),
+            state,
+            cancel,
+            may_write,
+            deadline: None,
+        };
+        // Whether it begins, fails or panics, the thread answers.
+        let ended = || SetupError::Panic("the fitting thread has ended".into());
+        let normalization = answer.recv().unwrap_or_else(|_| Err(ended()))?;
+        Ok((fit, normalization))
+    }
+
+    /// What the thread is at. Not to be held for long: the thread waits for it.
+    pub fn state(&self) -> MutexGuard<'_, FitState> {
+        self.state.lock()
+    }
+
+    /// Asks the thread to end; a write that has begun is waited for, and none begins afterwards.
+    pub fn give_up(&mut self) {
+        self.cancel.cancel();
+        *self.may_write.lock() = false;
+        self.deadline.get_or_insert_with(|| Instant::now() + GRACE);
+    }
+}
+
+impl Drop for Fit {
+    fn drop(&mut self) {
+        self.give_up();
+        if let Some(thread) = self.thread.take() {
+            let deadline = self.deadline.unwrap_or_else(Instant::now);
+            thread.join_within(deadline.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Thread {
+    element: glib::WeakRef<VadLite>,
+    settings: Settings,
+    frame: Frame,
+    state: Arc<Mutex<FitState>>,
+    cancel: Cancel,
+    may_write: Arc<Mutex<bool>>,
+    offers: Offers,
+}
+
+/// Whoever starts the fit waits for this answer.
+type Answer = Sender<Result<Normalization, SetupError>>;
+
+impl Thread {
+    fn run(self, begun: &Answer, tensors: Tensors) {
+        panic_point("vadlite-learner: beginning");
+        let resolved = backbone::resolve(self.settings.backbone.as_deref(), DEFAULT_BACKBONE, None);
+        let fitter = resolved
+            .as_ref()
+            .map_err(|error| SetupError::detector(error, &self.settings))
+            .and_then(|path| {
+                Fitter::new(self.options(path))
+                    .map_err(|error| SetupError::detector(&error, &self.settings))
+            });
+        self.state.lock().begun = true;
+        let fitter = match fitter {
+            Ok(fitter) => fitter,
+            Err(error) => return drop(begun.send(Err(error))),
+        };
+        let _ = begun.send(Ok(fitter.normalization()));
+        match self.learn(fitter, tensors) {
+            Ok(Some(inspection)) => {
+                self.state.lock().end = Some(FitEnd::HandedOver);
+                self.offers.offer(inspection);
+            }
+            // The element has stopped, or goes on with another model.
+            Ok(None) => {}
+            Err(reason) => self.fail(&reason),
+        }
+    }
+
+    /// Ends the fit without a model: an error, unless nobody wants one any more.
+    fn fail(&self, reason: &str) {
+        self.state.lock().end = Some(FitEnd::Failed);
+        if self.cancel.is_cancelled() {
+            return;
+        }
+        if let Some(element) = self.element.upgrade() {
+            gst::element_error!(
+                element,
+                gst::LibraryError::Failed,
+                ("the model could not be learnt: {reason}")
+            );
+        }
+        self.offers.wake();
+    }
+
+    fn panicked(&self, text: String, begun: &Answer) {
+        let error = SetupError::Panic(text);
+        let has_begun = std::mem::replace(&mut self.state.lock().begun, true);
+        match has_begun {
+            true => self.fail(&error.to_string()),
+            false => drop(begun.send(Err(error))),
+        }
+    }
+
+    fn options<'a>(&'a self, backbone: &'a Path) -> FitOptions<'a> {
+        let settings = &self.settings;
+        FitOptions {
+            recipe: Recipe {
+                method: settings.method,
+                preset: Preset::Default,
+            },
+            backbone,
+            taps: Vec::new(),
+            dimensions: None,
+            tiles: self.frame.tiles,
+            input_size: self.frame.size,
+            roi: self.frame.roi,
+            false_reject_rate: Some(settings.live.false_reject_rate).filter(|rate| *rate > 0.0),
+            video_of: Some(settings.learn_frames as usize),
+            runtime: RuntimeOptions {
+                threads: settings.threads as usize,
+                library: settings.onnxruntime.as_deref(),
+                device: settings.device,
+            },
+        }
+    }
+
+    /// The model, written and opened; `None` where nobody wants it any more.
+    fn learn(&self, fitter: Fitter<'_>, tensors: Tensors) -> Result<Option<Inspection>, String> {
+        match self.fit(fitter, tensors) {
+            Ok(true) => Inspection::new(&self.settings)
+                .map(Some)
+                .map_err(|error| error.to_string()),
+            Ok(false) | Err(Error::Fit(FitError::Cancelled)) => Ok(None),
+            Err(error) => Err(explain(&error, &self.settings)),
+        }
+    }
+
+    /// Writes the model of all frames; returns whether it was still wanted.
+    fn fit(&self, mut fitter: Fitter<'_>, (tensors, give_back): Tensors) -> Result<bool, Error> {
+        let mut frames = 0;
+        for tensor in tensors {
+            self.cancel.check()?;
+            fitter.add(tensor.view())?;
+            frames += 1;
+            // Fails where the streaming thread has gone.
+            let _ = give_back.try_send(tensor);
+        }
+        if frames < self.settings.learn_frames {
+            return Ok(false);
+        }
+        panic_point("vadlite-learner: fitting");
+        let start = Instant::now();
+        let report = |stage: &'static str, done: usize, total: usize| {
+            let mut state = self.state.lock();
+            if state.stage != stage || done == 0 {
+                state.since = Some(Instant::now());
+            }
+            (state.stage, state.done, state.total) = (stage, done, total);
+        };
+        let mut progress = Progress::new(report, self.cancel.clone());
+        let outliers = fitter.leave_out_outliers(&mut progress)?;
+        self.state.lock().outliers = outliers;
+        let (model, _backbone) = fitter.finish(&mut progress)?;
+        let Some(path) = self.settings.model.as_deref() else {
+            return Ok(false);
+        };
+        let may_write = self.may_write.lock();
+        if !*may_write {
+            return Ok(false);
+        }
+        model.write(path)?;
+        drop(may_write);
+        if let Some(element) = self.element.upgrade() {
+            gst::info!(
+                CAT,
+                obj = element,
+                "fitted {} in {:.1?} on {frames} frames without {outliers} outliers",
+                path.display(),
+                start.elapsed()
+            );
+        }
+        Ok(true)
+    }
+}
