@@ -288,6 +288,20 @@ mod tests {
     use super::*;
     use crate::thread::panics;
 
+    /// What [`Gate::wake`] rests on, and GStreamer's documentation does not say in so many words.
+    #[test]
+    fn what_is_given_up_before_it_is_waited_for_is_not_waited_for() {
+        gst::init().unwrap();
+        for clock in [
+            gst::SystemClock::obtain(),
+            gst_check::TestClock::new().upcast(),
+        ] {
+            let id = clock.new_single_shot_id(clock.time() + gst::ClockTime::from_seconds(600));
+            id.unschedule();
+            assert_eq!(id.wait().0, Err(gst::ClockError::Unscheduled));
+        }
+    }
+
     #[test]
     fn a_panic_of_the_thread_is_an_error_of_the_element_and_ends_the_stream() {
         gst::init().unwrap();
