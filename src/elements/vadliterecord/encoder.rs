@@ -62,7 +62,7 @@ impl Encoder {
     }
 }
 
-fn make<'a>(name: &'a str) -> Result<gst::Element, &'a str> {
+fn make(name: &str) -> Result<gst::Element, &str> {
     gst::ElementFactory::make(name).build().map_err(|_| name)
 }
 
