@@ -389,6 +389,8 @@ fn a_flush_takes_what_is_on_its_way() {
         .property("encoder", "jpegenc")
         .build()
         .unwrap();
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
     let mut harness = gst_check::Harness::with_element(&element, Some("sink"), None);
     harness.set_src_caps_str("video/x-raw,format=I420,width=64,height=48,framerate=30/1");
     harness.play();
@@ -422,7 +424,8 @@ fn a_flush_takes_what_is_on_its_way() {
         push(&mut harness, frame, false);
     }
     assert!(harness.push_event(gst::event::Eos::new()));
-    // Stopping waits for the recorder.
+    let end = bus.timed_pop_filtered(gst::ClockTime::from_seconds(30), &[gst::MessageType::Eos]);
+    assert!(end.is_some());
     element.set_state(gst::State::Null).unwrap();
     let stats: gst::Structure = element.property("stats");
     assert_eq!(stats.get::<u64>("flagged"), Ok(1), "{stats:?}");

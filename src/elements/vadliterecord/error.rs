@@ -42,7 +42,7 @@ pub enum RecordError {
         path: PathBuf,
         size: Size,
         format: gst_video::VideoFormat,
-        source: PictureError,
+        source: Box<PictureError>,
     },
     #[error("{}", path.display())]
     Description { path: PathBuf, source: io::Error },

@@ -64,8 +64,8 @@ pub struct Incident {
     begun: SystemTime,
     /// None before the first frame, and after a failure.
     writer: Option<Writer>,
-    /// Running time of the video's first frame.
-    start: Option<u64>,
+    /// Running times of the video's first and last frame, in nanoseconds.
+    pub span: Option<(u64, u64)>,
     /// Number of flagged frames, and the running time of the last.
     flagged: u64,
     last_flagged: Option<u64>,
@@ -86,6 +86,8 @@ pub struct Recorded {
     pub score: f64,
     /// Of the video's frames.
     pub bytes: u64,
+    /// Its worst frame is there as a picture.
+    pub picture: bool,
 }
 
 /// What stands in the JSON beside a video.
@@ -112,7 +114,7 @@ impl Incident {
             name: retention::new_name(begun),
             begun,
             writer: None,
-            start: None,
+            span: None,
             flagged: 0,
             last_flagged: None,
             listed: Vec::new(),
@@ -160,8 +162,9 @@ impl Incident {
             path: path(),
             source,
         };
-        if self.start.is_none() {
-            self.start = Some(unit.time);
+        let begins = self.span.is_none();
+        self.span = Some((self.span.map_or(unit.time, |(start, _)| start), unit.time));
+        if begins {
             // A folder that was taken away comes back with the next incident.
             std::fs::create_dir_all(folder).map_err(|source| RecordError::Folder {
                 path: folder.clone(),
@@ -184,12 +187,13 @@ impl Incident {
         let Some(writer) = self.writer.take() else {
             return Ok(None);
         };
-        let recorded = Recorded {
+        let mut recorded = Recorded {
             location: self.path("mkv"),
             frames: writer.frames,
             flagged: self.flagged,
             score: self.worst.as_ref().map_or(0.0, |(worst, _)| worst.score),
             bytes: writer.bytes,
+            picture: false,
         };
         writer.finish().map_err(|source| RecordError::Video {
             path: recorded.location.clone(),
@@ -197,6 +201,7 @@ impl Incident {
         })?;
         if let Some((worst, Some(held))) = &self.worst {
             held.save(&self.path("png"), worst.threshold)?;
+            recorded.picture = true;
         }
         self.describe(Some(recorded.frames))?;
         Ok(Some(recorded))
@@ -213,7 +218,7 @@ impl Incident {
             file: format!("{}.mkv", self.name),
             complete: frames.is_some(),
             begun: humantime::format_rfc3339_millis(self.begun).to_string(),
-            start: self.start.unwrap_or_default(),
+            start: self.span.map_or(0, |(start, _)| start),
             frames: frames.unwrap_or_default(),
             model: worst.map_or("", |worst| &worst.model),
             worst_frame: worst.map(|worst| worst.frame),

@@ -46,7 +46,7 @@ impl HeldFrame {
                 path: path.to_owned(),
                 size: Size::new(self.info.height() as usize, self.info.width() as usize),
                 format: self.info.format(),
-                source,
+                source: Box::new(source),
             })
     }
 

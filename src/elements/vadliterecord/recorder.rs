@@ -226,11 +226,15 @@ impl Recorder {
             return Ok(());
         };
         let name = incident.name.clone();
+        if let Some((start, end)) = incident.span {
+            let (start, end) = (clock(start), clock(end));
+            gst::debug!(CAT, obj = self.pad, "{name} ends: from {start} to {end}");
+        }
         let Some(incident) = incident.close()? else {
-            gst::debug!(CAT, obj = self.pad, "{name} closed without a video");
+            gst::debug!(CAT, obj = self.pad, "{name} has no video");
             return Ok(());
         };
-        gst::debug!(CAT, obj = self.pad, "{name} closed: {incident:?}");
+        gst::debug!(CAT, obj = self.pad, "{name} is on the disk: {incident:?}");
         let folder = &self.settings.location;
         let limits = (self.settings.max_bytes, self.settings.max_files);
         let removed = retention::enforce(folder, &name, limits.0, limits.1).map_err(|source| {
