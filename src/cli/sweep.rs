@@ -1,26 +1,25 @@
 //! `vadlite sweep`: what the constants of PatchCore-Lite (preset `paper`) cost and bring on a dataset.
 
+mod trial;
+
 use super::console::{print_line, progress, show_on};
 use super::options::RuntimeArguments;
 use super::{dataset, images};
 use crate::detector::anomaly_map::AnomalyMap;
 use crate::detector::backbone::{self, Backbone, BackboneFile, DEFAULT_BACKBONE};
-use crate::detector::embedding::{Embedding, EmbeddingShape};
+use crate::detector::embedding::Embedding;
+use crate::detector::heads::Recipe;
 use crate::detector::heads::memory_bank::Coreset;
-use crate::detector::heads::patchcore_lite::paper::{self, TwoStage};
-use crate::detector::heads::{Head as _, Recipe};
 use crate::detector::method::{Method, Preset};
-use crate::detector::metrics::{auroc, pixel_auroc};
 use crate::detector::samples::{self, Samples};
-use crate::detector::search::two_stage::{Coarse, TwoStageSearch};
+use crate::detector::search::two_stage::Coarse;
 use crate::detector::{Cancel, Progress};
 use crate::geometry::{Grid, Roi, Size};
 use anyhow::Context as _;
-use clap::ValueEnum as _;
 use clap::builder::RangedU64ValueParser;
 use ndarray::Array2;
 use std::path::PathBuf;
-use std::time::Instant;
+use trial::{PAPER, Setting, Trial};
 
 /// Size of the image tensor.
 const INPUT: Size = Size::square(224);
@@ -66,53 +65,6 @@ fn in_range(range: impl std::ops::RangeBounds<u64>) -> RangedU64ValueParser<usiz
     RangedU64ValueParser::new().range(range)
 }
 
-/// One setting of the constants.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Setting {
-    subspaces: usize,
-    bits: usize,
-    bank: usize,
-    candidates: usize,
-    coarse: Coarse,
-}
-
-const PAPER: Setting = Setting {
-    subspaces: paper::SUBSPACES,
-    bits: paper::BITS as usize,
-    bank: paper::BANK,
-    candidates: paper::CANDIDATES,
-    coarse: Coarse::Symmetric,
-};
-
-#[derive(Debug, serde::Serialize)]
-struct Row {
-    subspaces: usize,
-    bits: usize,
-    bank: usize,
-    candidates: usize,
-    coarse: String,
-    image_auroc: Option<f64>,
-    pixel_auroc: Option<f64>,
-    /// Codes and codebooks (16-bit floats).
-    head_bytes: usize,
-    /// Median per image, one thread.
-    head_ms: f64,
-    /// Share of the patches whose neighbour found is the truly nearest decoded vector.
-    recall: f64,
-}
-
-/// A setting being measured.
-struct Trial {
-    setting: Setting,
-    head: TwoStage,
-    bytes: usize,
-    scores: Vec<f32>,
-    maps: Vec<Array2<f32>>,
-    times: Vec<f64>,
-    found: usize,
-    searched: usize,
-}
-
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let settings = settings(arguments);
     let train = dataset::train(&arguments.dataset)?;
@@ -143,11 +95,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let largest = settings.iter().map(|setting| setting.bank).max();
     let mut progress = Progress::new(show_on(&bar), Cancel::default());
     let coreset = Coreset::select(&samples, largest.unwrap_or(0), &mut progress)?;
+    let vectors = coreset.without(None);
     let mut trials = settings
         .into_iter()
-        .map(|setting| Trial::new(setting, coreset.vectors(), &samples, shape))
+        .map(|setting| Trial::new(setting, &vectors, &samples))
         .collect::<anyhow::Result<Vec<_>>>()?;
-
     drop(samples);
 
     let mut map = AnomalyMap::new(shape.grid, MAP, RECIPE.map_sigma(), 0.0);
@@ -244,79 +196,4 @@ fn settings(arguments: &Arguments) -> Vec<Setting> {
         add(Setting { coarse, ..PAPER });
     }
     settings
-}
-
-impl Trial {
-    fn new(
-        setting: Setting,
-        coreset: &[f32],
-        samples: &Samples,
-        shape: EmbeddingShape,
-    ) -> anyhow::Result<Self> {
-        let dimensions = shape.dimensions;
-        let bank = &coreset[..(setting.bank * dimensions).min(coreset.len())];
-        let training = paper::training(bank, samples, None);
-        let (quantizer, codes) = paper::quantize(
-            &training,
-            bank,
-            dimensions,
-            setting.subspaces,
-            setting.bits as u32,
-            &Cancel::default(),
-        )?;
-        let bytes = (codes.len() * setting.bits).div_ceil(8) + 2 * quantizer.centroids().len();
-        let search = TwoStageSearch::new(quantizer, codes, setting.coarse, setting.candidates);
-        Ok(Self {
-            setting,
-            head: TwoStage::new(search, shape),
-            bytes,
-            scores: Vec::new(),
-            maps: Vec::new(),
-            times: Vec::new(),
-            found: 0,
-            searched: 0,
-        })
-    }
-
-    fn inspect(
-        &mut self,
-        embedding: &Embedding,
-        map: &mut AnomalyMap,
-        keep_map: bool,
-        recall: bool,
-    ) {
-        let mut scores = vec![0.0; embedding.positions()];
-        let start = Instant::now();
-        self.head.score(embedding, &mut scores);
-        self.times.push(start.elapsed().as_secs_f64() * 1e3);
-        self.scores.push(map.update(&scores));
-        if keep_map {
-            self.maps.push(map.values().to_owned());
-        }
-        if recall {
-            self.head.for_each(embedding, |_, squared, search| {
-                self.searched += 1;
-                self.found += usize::from(squared <= search.nearest_decoded());
-            });
-        }
-    }
-
-    fn row(mut self, labels: &[bool], masks: &[Array2<bool>]) -> Row {
-        self.times.sort_by(f64::total_cmp);
-        let coarse = self.setting.coarse.to_possible_value();
-        let pixels = self.maps.iter().zip(masks);
-        let pixels = pixels.map(|(map, mask)| (map.view(), mask.view()));
-        Row {
-            subspaces: self.setting.subspaces,
-            bits: self.setting.bits,
-            bank: self.setting.bank,
-            candidates: self.setting.candidates,
-            coarse: coarse.map_or_else(String::new, |value| value.get_name().into()),
-            image_auroc: auroc(&self.scores, labels),
-            pixel_auroc: pixel_auroc(pixels),
-            head_bytes: self.bytes,
-            head_ms: self.times[self.times.len() / 2],
-            recall: self.found as f64 / self.searched.max(1) as f64,
-        }
-    }
 }

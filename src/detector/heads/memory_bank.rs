@@ -85,13 +85,8 @@ impl Coreset {
         })
     }
 
-    /// Selected x dimensions, in the order picked.
-    pub fn vectors(&self) -> &[f32] {
-        &self.vectors
-    }
-
-    /// The selected vectors, without those of one fold.
-    fn without(&self, fold: Option<usize>) -> Vec<f32> {
+    /// The selected vectors (rows x dimensions, in the order picked), without those of one fold.
+    pub fn without(&self, fold: Option<usize>) -> Vec<f32> {
         let rows = self.vectors.chunks_exact(self.dimensions).zip(&self.folds);
         rows.filter(|(_, of)| Some(**of) != fold)
             .flat_map(|(row, _)| row.iter().copied())

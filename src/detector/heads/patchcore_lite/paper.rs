@@ -3,7 +3,7 @@
 //! largest patch score.
 //!
 //! With k = 1000 the two stages find the nearest decoded vector itself (docs/accuracy.md), so inspection takes the quicker way to the same
-//! distance, [`FastScan`]; [`TwoStage`] is the paper's way to the letter, for `vadlite sweep`.
+//! distance, [`FastScan`]; `vadlite sweep` measures the paper's way to the letter, `search::two_stage`.
 
 use crate::detector::embedding::{Embedding, EmbeddingShape};
 use crate::detector::error::{FitError, TensorError};
@@ -14,7 +14,6 @@ use crate::detector::progress::Cancel;
 use crate::detector::samples::Samples;
 use crate::detector::search::fast_scan::FastScan;
 use crate::detector::search::product_quantizer::ProductQuantizer;
-use crate::detector::search::two_stage::TwoStageSearch;
 use crate::geometry::Size;
 
 /// Vectors in the bank (K).
@@ -23,8 +22,6 @@ pub const BANK: usize = 10_000;
 pub const SUBSPACES: usize = 8;
 /// Bits of a code in each subspace (b).
 pub const BITS: u32 = 8;
-/// Candidates that the coarse search leaves (k); see [`FastScan`] for what inspection does.
-pub const CANDIDATES: usize = 1000;
 
 /// Tensors: `codebooks` (m x 256 x length, 16-bit floats) and `codes` (K x m).
 ///
@@ -136,48 +133,9 @@ impl Head for Paper {
 }
 
 /// Copies the patch at a position.
-fn gather(embedding: &Embedding, position: usize, patch: &mut [f32]) {
+pub fn gather(embedding: &Embedding, position: usize, patch: &mut [f32]) {
     let rows = embedding.values().chunks_exact(embedding.positions());
     for (value, row) in patch.iter_mut().zip(rows) {
         *value = row[position];
-    }
-}
-
-/// A head that searches in the paper's two stages.
-pub struct TwoStage {
-    search: TwoStageSearch,
-    positions: usize,
-    query: Vec<f32>,
-}
-
-impl TwoStage {
-    /// A head for embeddings of this shape.
-    pub fn new(search: TwoStageSearch, shape: EmbeddingShape) -> Self {
-        Self {
-            search,
-            positions: shape.positions(),
-            query: vec![0.0; shape.dimensions],
-        }
-    }
-
-    /// Runs `each` for every position after its search.
-    pub fn for_each(
-        &mut self,
-        embedding: &Embedding,
-        mut each: impl FnMut(usize, f32, &TwoStageSearch),
-    ) {
-        for position in 0..self.positions {
-            gather(embedding, position, &mut self.query);
-            let squared = self.search.nearest(&self.query);
-            each(position, squared, &self.search);
-        }
-    }
-}
-
-impl Head for TwoStage {
-    fn score(&mut self, embedding: &Embedding, scores: &mut [f32]) {
-        self.for_each(embedding, |position, squared, _| {
-            scores[position] = squared.sqrt();
-        });
     }
 }
