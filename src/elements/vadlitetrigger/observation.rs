@@ -110,7 +110,7 @@ mod tests {
         }
     }
 
-    fn buffer(results: &[FrameResult]) -> gst::Buffer {
+    fn buffer(results: &[FrameResult<'_>]) -> gst::Buffer {
         gst::init().unwrap();
         meta::register();
         let mut buffer = gst::Buffer::new();
@@ -120,7 +120,7 @@ mod tests {
         buffer
     }
 
-    fn read(results: &[FrameResult]) -> Observation {
+    fn read(results: &[FrameResult<'_>]) -> Observation {
         let (observation, unreadable) = Observation::read(&buffer(results), 7);
         assert_eq!(unreadable, None);
         observation
