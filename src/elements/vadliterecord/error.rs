@@ -2,7 +2,6 @@
 
 use super::picture::PictureError;
 use super::writer::WriteError;
-use crate::geometry::Size;
 use std::io;
 use std::path::PathBuf;
 
@@ -37,11 +36,9 @@ pub enum RecordError {
     Folder { path: PathBuf, source: io::Error },
     #[error("{}", path.display())]
     Video { path: PathBuf, source: WriteError },
-    #[error("{}: the frame of {size} in {format}", path.display())]
+    #[error("{}", path.display())]
     Picture {
         path: PathBuf,
-        size: Size,
-        format: gst_video::VideoFormat,
         source: Box<PictureError>,
     },
     #[error("{}", path.display())]
