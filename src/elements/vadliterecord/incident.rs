@@ -200,7 +200,12 @@ impl Incident {
             source,
         })?;
         if let Some((worst, Some(held))) = &self.worst {
-            held.save(&self.path("png"), worst.threshold)?;
+            let path = self.path("png");
+            held.save(&path, worst.threshold)
+                .map_err(|error| RecordError::Picture {
+                    path,
+                    source: Box::new(error),
+                })?;
             recorded.picture = true;
         }
         self.describe(Some(recorded.frames))?;

@@ -1,8 +1,7 @@
 //! An incident's worst frame as a picture, with the heatmap.
 
-use super::error::{PictureError, RecordError};
 use crate::geometry::Size;
-use crate::video::heatmap;
+use crate::video::heatmap::{self, HeatmapError};
 use crate::video::meta::ResultMap;
 use crate::video::overlay::{MapView, Overlay};
 use gst_video::{VideoConverter, VideoFormat, VideoFrameRef, VideoInfo};
@@ -21,28 +20,48 @@ pub struct HeldFrame {
     pub _held: Arc<()>,
 }
 
+/// A frame that does not become a picture.
+#[derive(Debug, thiserror::Error)]
+#[error("the frame of {size} in {format}")]
+pub struct PictureError {
+    pub size: Size,
+    pub format: VideoFormat,
+    pub source: PictureErrorKind,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PictureErrorKind {
+    #[error("it cannot be made RGB")]
+    Convert(#[from] glib::BoolError),
+    #[error("its anomaly map is of another size than it says")]
+    Map,
+    #[error(transparent)]
+    Heatmap(#[from] HeatmapError),
+    #[error("it cannot be written")]
+    Write(#[from] image::ImageError),
+}
+
 impl HeldFrame {
     /// Writes the frame with its heatmap, coloured relative to `threshold`, in the format that the path's extension names.
     ///
     /// # Errors
-    /// [`RecordError::Picture`].
-    pub fn save(&self, path: &Path, threshold: f64) -> Result<(), RecordError> {
+    /// What has stopped that, with the frame's size and format.
+    pub fn save(&self, path: &Path, threshold: f64) -> Result<(), PictureError> {
         self.picture(threshold)
             .and_then(|picture| Ok(picture.save(path)?))
-            .map_err(|source| RecordError::Picture {
-                path: path.to_owned(),
+            .map_err(|source| PictureError {
                 size: Size::new(self.info.height() as usize, self.info.width() as usize),
                 format: self.info.format(),
-                source: Box::new(source),
+                source,
             })
     }
 
-    fn picture(&self, threshold: f64) -> Result<RgbImage, PictureError> {
+    fn picture(&self, threshold: f64) -> Result<RgbImage, PictureErrorKind> {
         let mut picture = self.rgb()?;
         // On a grey frame the map is there in grey: in colour it is easier to see.
         let draws = !self.drawn || self.info.is_gray();
         if let Some(map) = self.map.as_ref().filter(|_| draws) {
-            let values = map.to_array().ok_or(PictureError::Map)?;
+            let values = map.to_array().ok_or(PictureErrorKind::Map)?;
             let view = MapView {
                 values: values.view(),
                 roi: map.roi,
@@ -74,7 +93,7 @@ mod tests {
     use crate::detector::error::Chain;
 
     #[test]
-    fn a_frame_that_makes_no_picture_is_told_with_its_file_size_and_format() {
+    fn a_frame_that_makes_no_picture_is_told_with_its_size_and_format() {
         gst::init().unwrap();
         let frame = HeldFrame {
             // As of a camera that breaks off.
@@ -89,7 +108,7 @@ mod tests {
         let error = frame.save(Path::new("incident.png"), 1.0).unwrap_err();
         assert_eq!(
             Chain(&error).to_string(),
-            "incident.png: the frame of 320x240 in NV12: it cannot be made RGB: Failed to map VideoFrame"
+            "the frame of 320x240 in NV12: it cannot be made RGB: Failed to map VideoFrame"
         );
         assert!(!Path::new("incident.png").exists());
     }
