@@ -6,6 +6,7 @@ use common::element::{FORMATS, Rig, Seen, bytes, frame, info, init, structure};
 use common::{Part, Picture, assert_close};
 use gst_video::VideoFormat as F;
 use gst_video::{VideoFrameRef, VideoInfo};
+use std::collections::BTreeSet;
 
 fn defective() -> Part {
     Part::defective(1000, 0.4, 0.62)
@@ -21,6 +22,35 @@ fn tolerance(format: F) -> f64 {
         F::Gray8 | F::Gray16Le => 0.01,
         F::Nv12 | F::Nv21 | F::I420 | F::Yv12 | F::Yuy2 | F::Uyvy => 0.03,
         _ => 1e-6,
+    }
+}
+
+#[test]
+fn the_formats_are_those_that_cameras_deliver() {
+    init();
+    let expected = [
+        "GRAY8",
+        "GRAY16_LE",
+        "RGB",
+        "BGR",
+        "RGBx",
+        "BGRx",
+        "RGBA",
+        "BGRA",
+        "xRGB",
+        "NV12",
+        "NV21",
+        "I420",
+        "YV12",
+        "YUY2",
+        "UYVY",
+    ];
+    let factory = gst::ElementFactory::find("vadlite").unwrap();
+    for template in factory.static_pad_templates() {
+        let caps = template.caps();
+        let formats: gst::List = caps.structure(0).unwrap().get("format").unwrap();
+        let formats: BTreeSet<String> = formats.iter().map(|name| name.get().unwrap()).collect();
+        assert_eq!(formats, expected.map(str::to_owned).into());
     }
 }
 
@@ -382,4 +412,41 @@ fn a_frame_that_cannot_be_read_is_counted_and_passes_on() {
     // The next run of failures warns again.
     rig.pass(gst::Buffer::new());
     assert_eq!(rig.messages().1.len(), 1);
+}
+
+/// A meta of so many rows more than the caps have, which the memory has not.
+fn taller(buffer: &gst::Buffer, info: &VideoInfo, rows: u32) -> gst::Buffer {
+    let mut buffer = buffer.copy_deep().unwrap();
+    gst_video::VideoMeta::add_full(
+        buffer.get_mut().unwrap(),
+        gst_video::VideoFrameFlags::empty(),
+        info.format(),
+        info.width(),
+        info.height() + rows,
+        info.offset(),
+        info.stride(),
+    )
+    .unwrap();
+    buffer
+}
+
+#[test]
+fn a_meta_larger_than_the_caps_is_looked_at_and_drawn_into_as_the_caps_say() {
+    let picture = defective().picture(320, 240);
+    let mut rig = Rig::new(&[("overlay-always", "true")]);
+    for format in FORMATS {
+        let info = info(format, &picture);
+        rig.set_info(&info);
+        let plain = frame(&picture, &info);
+        let taller = taller(&plain, &info, 100_000);
+        let (plain, taller) = (rig.pass(plain), rig.pass(taller));
+        let (seen, expected) = (Seen::of(&taller), Seen::of(&plain));
+        assert_eq!(
+            (seen.score, &seen.regions, &seen.map),
+            (expected.score, &expected.regions, &expected.map),
+            "{format:?}"
+        );
+        assert_eq!(bytes(&taller), bytes(&plain), "{format:?}");
+    }
+    assert_eq!(rig.stat::<u64>("failed"), 0);
 }

@@ -7,6 +7,7 @@ use common::element::{Rig, element, start_error};
 use common::port::Port;
 use common::{Part, Picture, scratch};
 use gst_video::VideoFormat as F;
+use std::collections::BTreeMap;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -14,36 +15,176 @@ fn good(seed: u64) -> Picture {
     Part::good(seed).picture(320, 240)
 }
 
+/// A family of Prometheus' text format: its type, and its samples by name and labels.
+#[derive(Debug)]
+struct Family {
+    kind: String,
+    samples: BTreeMap<(String, BTreeMap<String, String>), f64>,
+}
+
+/// Reads a file in Prometheus' text format by the rules of
+/// <https://prometheus.io/docs/instrumenting/exposition_formats/#text-format-details>, and panics where it breaks one.
+fn read_prometheus(text: &str) -> BTreeMap<String, Family> {
+    let is_name = |name: &str| {
+        let mut letters = name.chars();
+        letters
+            .next()
+            .is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
+            && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+    };
+    assert!(text.ends_with('\n'), "the last line has no end");
+    let mut families = BTreeMap::<String, Family>::new();
+    let mut helped = Vec::new();
+    let mut current = String::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            assert!(is_name(name) && !help.is_empty(), "{line}");
+            assert!(!helped.contains(&name), "help twice: {line}");
+            helped.push(name);
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(["counter", "gauge", "summary"].contains(&kind), "{line}");
+            assert_eq!(helped.last(), Some(&name), "no help before {line}");
+            let family = Family {
+                kind: kind.into(),
+                samples: BTreeMap::new(),
+            };
+            // All of a family in one group, with its type once and first.
+            assert!(
+                families.insert(name.into(), family).is_none(),
+                "type twice: {line}"
+            );
+            current = name.into();
+        } else {
+            let (name, rest) = line.split_once('{').unwrap();
+            let (labels, value) = rest.rsplit_once("} ").unwrap();
+            let family = families.get_mut(&current).unwrap();
+            let suffixes: &[&str] = match family.kind.as_str() {
+                "summary" => &["", "_sum", "_count"],
+                _ => &[""],
+            };
+            let suffix = name.strip_prefix(current.as_str()).expect(line);
+            assert!(is_name(name) && suffixes.contains(&suffix), "{line}");
+            let key = (name.to_owned(), read_labels(labels));
+            assert!(key.1.keys().all(|label| is_name(label)), "{line}");
+            let quantile = family.kind == "summary" && suffix.is_empty();
+            assert_eq!(key.1.contains_key("quantile"), quantile, "{line}");
+            let before = family.samples.insert(key, value.parse().expect(line));
+            assert!(before.is_none(), "the same sample twice: {line}");
+        }
+    }
+    families
+}
+
+/// `name="value",…`, with backslash, quote and newline escaped in values.
+fn read_labels(text: &str) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (name, after) = rest.split_once("=\"").unwrap();
+        let mut value = String::new();
+        let mut letters = after.char_indices();
+        let end = loop {
+            match letters.next().expect("no end of the value") {
+                (at, '"') => break at,
+                (_, '\\') => value.push(match letters.next().unwrap().1 {
+                    'n' => '\n',
+                    letter @ ('\\' | '"') => letter,
+                    other => panic!("\\{other} in {text}"),
+                }),
+                (_, letter) => value.push(letter),
+            }
+        };
+        assert!(labels.insert(name.into(), value).is_none(), "{name} twice");
+        rest = &after[end + 1..];
+        rest = rest.strip_prefix(',').unwrap_or(rest);
+    }
+    labels
+}
+
+/// The value of a sample with these labels besides the element's.
+fn sample(families: &BTreeMap<String, Family>, name: &str, labels: &[(&str, &str)]) -> f64 {
+    let element = [("element", "line \"1\"\\\n")];
+    let labels = element.iter().chain(labels);
+    let labels = labels.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let key = (name.to_owned(), labels.collect());
+    let found = families
+        .values()
+        .find_map(|family| family.samples.get(&key));
+    *found.unwrap_or_else(|| panic!("no {key:?} in {families:?}"))
+}
+
 #[test]
 fn statistics_are_written_for_prometheus() {
     let path = scratch().join("line1.prom");
     let mut rig = Rig::new(&[
         ("stats-file", path.to_str().unwrap()),
-        ("name", "line \"1\""),
+        ("name", "line \"1\"\\\n"),
+        ("threshold", "0.001"),
+        ("interval", "2"),
     ]);
-    for seed in 0..3 {
-        rig.inspect(&good(seed), F::Rgb);
+    let read = || read_prometheus(&std::fs::read_to_string(&path).unwrap());
+    // Before the first frame there is no median, which is not one of 0.
+    let families = read();
+    let quantile = |families: &_, quantile| {
+        sample(
+            families,
+            "vadlite_latency_seconds",
+            &[("quantile", quantile)],
+        )
+    };
+    assert!(quantile(&families, "0.5").is_nan());
+    assert_eq!(sample(&families, "vadlite_latency_seconds_count", &[]), 0.0);
+
+    let mut latencies = Vec::new();
+    for seed in 0..5 {
+        let seen = rig.inspect(&good(seed), F::Rgb);
+        latencies.extend(seen.inspected.then_some(seen.latency as f64 / 1e9));
     }
     drop(rig);
-    let text = std::fs::read_to_string(&path).unwrap();
-    let line =
-        r#"vadlite_inspected_total{element="line \"1\"",model="part.vadlite",device="cpu"} 3"#;
-    assert!(text.lines().any(|has| has == line), "{text}");
-    // Each sample has its type, and nothing else is in the file.
-    let lines: Vec<&str> = text.lines().collect();
-    for lines in lines.chunks(3) {
-        let name = lines[2].split('{').next().unwrap();
-        assert!(
-            lines[0].starts_with(&format!("# HELP {name} ")),
-            "{lines:?}"
+    let families = read();
+    let kinds = families
+        .iter()
+        .map(|(name, family)| (name.as_str(), family.kind.as_str()));
+    let expected = [
+        ("vadlite_drift", "gauge"),
+        ("vadlite_drift_alarms_total", "counter"),
+        ("vadlite_failed_total", "counter"),
+        ("vadlite_flagged_total", "counter"),
+        ("vadlite_frames_total", "counter"),
+        ("vadlite_info", "gauge"),
+        ("vadlite_inspected_total", "counter"),
+        ("vadlite_latency_seconds", "summary"),
+        ("vadlite_lost_total", "counter"),
+        ("vadlite_reloads_refused_total", "counter"),
+        ("vadlite_reloads_total", "counter"),
+    ];
+    assert!(kinds.eq(expected), "{families:?}");
+    // Model and device are labels of one sample: a counter's series has to outlive them.
+    let model = [("model", "part.vadlite"), ("device", "cpu")];
+    assert_eq!(sample(&families, "vadlite_info", &model), 1.0);
+    for (name, value) in [
+        ("frames", 5.0),
+        ("inspected", 3.0),
+        ("flagged", 3.0),
+        ("failed", 0.0),
+    ] {
+        assert_eq!(
+            sample(&families, &format!("vadlite_{name}_total"), &[]),
+            value,
+            "{name}"
         );
-        let kind = if name.ends_with("_total") {
-            "counter"
-        } else {
-            "gauge"
-        };
-        assert_eq!(lines[1], format!("# TYPE {name} {kind}"));
-        lines[2].rsplit_once(' ').unwrap().1.parse::<f64>().unwrap();
+    }
+    assert_eq!(sample(&families, "vadlite_latency_seconds_count", &[]), 3.0);
+    let sum: f64 = latencies.iter().sum();
+    let told = sample(&families, "vadlite_latency_seconds_sum", &[]);
+    assert!((told / sum - 1.0).abs() < 1e-6, "{told} and {sum}");
+    // Two digits.
+    latencies.sort_by(f64::total_cmp);
+    for (name, latency) in [("0.5", latencies[1]), ("0.99", latencies[2])] {
+        let told = quantile(&families, name);
+        assert!((told / latency - 1.0).abs() < 0.02, "{told} and {latency}");
     }
 }
 

@@ -44,10 +44,11 @@ fn runtime_remedy(error: &RuntimeError) -> Option<&'static str> {
         RuntimeError::DeviceRefuses { .. } => {
             Some("see that the device and its driver are there, or take --device cpu")
         }
-        // These tell where they looked, and what to put there.
-        RuntimeError::NotFound { .. }
-        | RuntimeError::Named { .. }
-        | RuntimeError::Another { .. } => None,
+        RuntimeError::NotFound { .. } => Some(
+            "run ./setup in the source tree, or `pip download --no-deps onnxruntime`, unpack the wheel, and name its onnxruntime/capi/libonnxruntime.so.1.* with --onnxruntime or ORT_DYLIB_PATH",
+        ),
+        // These tell which library, and why not.
+        RuntimeError::Named { .. } | RuntimeError::Another { .. } => None,
     }
 }
 

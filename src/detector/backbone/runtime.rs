@@ -172,8 +172,7 @@ fn search_in(
     Err(RuntimeError::NotFound {
         oldest: *MINOR_VERSIONS.start(),
         searched: format!(
-            "\n  the property onnxruntime or option --onnxruntime: not set\n  ORT_DYLIB_PATH: not set{searched}\n\
-             Remedy: run ./setup in the source tree, or `pip download --no-deps onnxruntime`, unpack the wheel, and set ORT_DYLIB_PATH to its onnxruntime/capi/{LIBRARY}.1.*"
+            "\n  the property onnxruntime or option --onnxruntime: not set\n  ORT_DYLIB_PATH: not set{searched}"
         ),
     })
 }
@@ -253,8 +252,6 @@ mod tests {
             ),
             &format!("{}: ", library.display()),
             "the system loader's libonnxruntime-of-no-system.so",
-            "./setup",
-            "pip download --no-deps onnxruntime",
         ] {
             assert!(error.contains(words), "{error:?} lacks {words:?}");
         }

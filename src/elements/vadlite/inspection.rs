@@ -2,6 +2,7 @@
 
 use super::drift_watch::{DriftReading, DriftWatch};
 use super::error::{FrameFailure, SetupError};
+use super::remedy::setup_error;
 use super::settings::{LiveSettings, Overlay, Settings};
 use crate::detector::error::FitError;
 use crate::detector::{Detector, Options, Region, RuntimeOptions};
@@ -52,8 +53,8 @@ impl Inspection {
                 device: settings.device,
             },
         };
-        let detector = Detector::open(path, options)
-            .map_err(|error| SetupError::detector(&error, settings))?;
+        let detector =
+            Detector::open(path, options).map_err(|error| setup_error(&error, settings))?;
         let fitted = detector.metadata().tiles;
         if let Some(asked) = settings.parsed_tiles()?.filter(|tiles| *tiles != fitted) {
             return Err(SetupError::OtherTiles {

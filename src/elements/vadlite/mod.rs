@@ -65,6 +65,7 @@ mod inspection;
 mod learner;
 mod loader;
 mod properties;
+mod remedy;
 mod session;
 mod settings;
 mod stats;

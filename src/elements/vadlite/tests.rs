@@ -189,7 +189,9 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         CAT.set_threshold(gst::DebugLevel::None);
-        self.function.take().map(gst::log::remove_log_function);
+        if let Some(function) = self.function.take() {
+            gst::log::remove_log_function(function);
+        }
     }
 }
 
@@ -412,7 +414,7 @@ fn the_log_tells_what_was_decided_about_each_frame() {
         "{line}"
     );
 
-    let mut push = |rig: &mut Rig, seconds: u64, mut buffer: gst::Buffer| {
+    let push = |rig: &mut Rig, seconds: u64, mut buffer: gst::Buffer| {
         let time = gst::ClockTime::from_seconds(seconds);
         buffer.get_mut().unwrap().set_pts(time);
         rig.harness.push(buffer).unwrap();

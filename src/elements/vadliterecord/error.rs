@@ -1,8 +1,8 @@
 //! Why the element does not start, and why an incident is not recorded.
 
-use super::picture::PictureError;
 use super::writer::WriteError;
 use crate::geometry::Size;
+use crate::video::heatmap::HeatmapError;
 use std::io;
 use std::path::PathBuf;
 
@@ -48,4 +48,17 @@ pub enum RecordError {
     Description { path: PathBuf, source: io::Error },
     #[error("the limits on {} cannot be kept", folder.display())]
     Limits { folder: PathBuf, source: io::Error },
+}
+
+/// Why a frame does not become a picture.
+#[derive(Debug, thiserror::Error)]
+pub enum PictureError {
+    #[error("it cannot be made RGB")]
+    Convert(#[from] glib::BoolError),
+    #[error("its anomaly map is of another size than it says")]
+    Map,
+    #[error(transparent)]
+    Heatmap(#[from] HeatmapError),
+    #[error("it cannot be written")]
+    Write(#[from] image::ImageError),
 }

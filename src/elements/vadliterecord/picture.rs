@@ -1,8 +1,8 @@
 //! An incident's worst frame as a picture, with the heatmap.
 
-use super::error::RecordError;
+use super::error::{PictureError, RecordError};
 use crate::geometry::Size;
-use crate::video::heatmap::{self, HeatmapError};
+use crate::video::heatmap;
 use crate::video::meta::ResultMap;
 use crate::video::overlay::{MapView, Overlay};
 use gst_video::{VideoConverter, VideoFormat, VideoFrameRef, VideoInfo};
@@ -19,19 +19,6 @@ pub struct HeldFrame {
     pub map: Option<ResultMap>,
     /// One of the references that count the frames held.
     pub _held: Arc<()>,
-}
-
-/// Why a frame does not become a picture.
-#[derive(Debug, thiserror::Error)]
-pub enum PictureError {
-    #[error("it cannot be made RGB")]
-    Convert(#[from] glib::BoolError),
-    #[error("its anomaly map is of another size than it says")]
-    Map,
-    #[error(transparent)]
-    Heatmap(#[from] HeatmapError),
-    #[error("it cannot be written")]
-    Write(#[from] image::ImageError),
 }
 
 impl HeldFrame {

@@ -176,8 +176,12 @@ impl BaseTransformImpl for VadLiteTrigger {
             })
             .collect::<Result<Arc<[_]>, OutputError>>()
             .map_err(|error| refused(error.property(), &error))?;
-        let (gate, thread) = Gate::start(&self.obj(), outputs.clone())
-            .map_err(|error| refused("output", &format!("no thread can be started: {error}")))?;
+        let (gate, thread) = Gate::start(&self.obj(), outputs.clone()).map_err(|error| {
+            gst::error_msg!(
+                gst::CoreError::Thread,
+                ("no thread can be started to fire pulses: {error}")
+            )
+        })?;
         gst::debug!(
             CAT,
             imp = self,

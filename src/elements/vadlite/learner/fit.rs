@@ -7,9 +7,10 @@ use crate::detector::method::Preset;
 use crate::detector::progress::{Cancel, Progress};
 use crate::detector::taps::Normalization;
 use crate::detector::{FitOptions, Fitter, RuntimeOptions};
-use crate::elements::vadlite::error::{SetupError, explain};
+use crate::elements::vadlite::error::SetupError;
 use crate::elements::vadlite::inspection::Inspection;
 use crate::elements::vadlite::loader::Offers;
+use crate::elements::vadlite::remedy::{explain, setup_error};
 use crate::elements::vadlite::settings::Settings;
 use crate::elements::vadlite::{CAT, VadLite};
 use crate::geometry::{Grid, Roi, Size};
@@ -158,10 +159,9 @@ impl Thread {
         let resolved = backbone::resolve(self.settings.backbone.as_deref(), DEFAULT_BACKBONE, None);
         let fitter = resolved
             .as_ref()
-            .map_err(|error| SetupError::detector(error, &self.settings))
+            .map_err(|error| setup_error(error, &self.settings))
             .and_then(|path| {
-                Fitter::new(self.options(path))
-                    .map_err(|error| SetupError::detector(&error, &self.settings))
+                Fitter::new(self.options(path)).map_err(|error| setup_error(&error, &self.settings))
             });
         self.state.lock().begun = true;
         let fitter = match fitter {
