@@ -1,4 +1,4 @@
-//! The program `vadlite`: fitting, scoring, evaluating. One file per subcommand, which only this one knows of, but for [`fit`](fit::fit),
+//! The program `vadlite`: fitting, scoring, evaluating. One file per subcommand, which only this one knows of, but for `fit::fit`,
 //! which others do first. What they share knows none of them: options, image files and datasets, and what is said on the terminal.
 
 mod bench;
