@@ -130,7 +130,7 @@ mod tests {
                 .iter::<AnalyticsODMtd>()
                 .map(|object| {
                     let place = object.location().unwrap();
-                    let kind = object.obj_type().unwrap().as_str().to_owned();
+                    let kind = object.obj_type().unwrap().as_str().to_string();
                     (kind, place.x, place.y, place.w, place.h, place.loc_conf_lvl)
                 })
                 .collect();
