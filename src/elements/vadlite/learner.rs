@@ -94,9 +94,9 @@ impl Learner {
             // There is room for all of them.
             let _ = give_back.send(Array3::zeros((3, size.height, size.width)));
         }
-        let frame = fit::Frame { roi, tiles, size };
+        let input = fit::Input { roi, tiles, size };
         let (fit, normalization) =
-            Fit::start(element, settings, frame, (to_fit, give_back), offers)?;
+            Fit::start(element, settings, input, (to_fit, give_back), offers)?;
         Ok(Self {
             target: Target {
                 size,

@@ -1,21 +1,20 @@
-//! What the element does between start and stop: which model or learner frames go to, and what each frame's way through it says.
+//! What the element does between start and stop: which model or learner frames go to, and when another one takes over.
 //!
 //! Nothing here posts: what is to be told is returned, for [`imp`](super::imp) to tell once no lock is held.
 
+mod frame;
+
 use super::error::FrameFailure;
 use super::inspection::Inspection;
-use super::learner::{Collected, Fit, Learner};
+use super::learner::{Fit, Learner};
 use super::loader::Loader;
-use super::settings::{LiveSettings, PostMessages};
+use super::settings::LiveSettings;
 use super::stats::FrameCount;
 use super::stream::Stream;
 use super::{CAT, VadLite};
-use crate::detector::drift::Direction;
-use crate::elements::messages::{BusMessage as _, DriftAlarm, ModelTakenOver};
+use crate::elements::messages::{BusMessage as _, ModelTakenOver};
 use crate::video::frame::FrameFormat;
-use crate::video::meta::{FrameResult, ResultMap};
-use gst::prelude::*;
-use gst_base::prelude::*;
+use frame::Frame;
 use std::time::Instant;
 
 /// What exists between start and stop, used by the streaming thread alone.
@@ -211,231 +210,6 @@ impl Drop for Session {
         self.loader.stop();
         if let ActiveMode::Learn(learner) = &mut self.mode {
             learner.give_up();
-        }
-    }
-}
-
-/// A frame on its way through.
-struct Frame<'a> {
-    element: &'a VadLite,
-    format: &'a FrameFormat,
-    live: &'a LiveSettings,
-    number: u64,
-    /// Frames missing before it.
-    lost: u64,
-    pts: Option<gst::ClockTime>,
-    start: Instant,
-}
-
-impl std::fmt::Display for Frame<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "frame {} at {}", self.number, self.pts.display())
-    }
-}
-
-impl Frame<'_> {
-    /// Scores the frame, marks it, attaches the result. Returns what failed as well.
-    fn detect(
-        &self,
-        inspection: &mut Inspection,
-        buffer: &mut gst::BufferRef,
-        events: &mut Vec<Event>,
-    ) -> (FrameCount, Option<FrameFailure>) {
-        let (element, live) = (self.element, self.live);
-        self.update_threshold(inspection, events);
-        let gap = buffer.flags().contains(gst::BufferFlags::GAP);
-        let wanted = self.number.is_multiple_of(u64::from(live.interval)) && !gap;
-        let (score, failure) = match wanted.then(|| inspection.inspect(buffer, self.format)) {
-            Some(Ok(score)) => (Some(score), None),
-            Some(Err(failure)) => (None, Some(failure)),
-            None => (None, None),
-        };
-        let mut count = FrameCount {
-            lost: self.lost,
-            failed: failure.is_some(),
-            skipped: !wanted,
-            flagged: score.is_some_and(|score| score > inspection.threshold()),
-            ..FrameCount::default()
-        };
-        if let Some(score) = score {
-            self.watch_drift(inspection, score, &mut count, events);
-        }
-        inspection.find_regions(count.flagged);
-        let drawn = score.is_some()
-            && (count.flagged || live.overlay_always)
-            && inspection
-                .draw(buffer, self.format, live.overlay)
-                .unwrap_or_else(|error| {
-                    gst::debug!(CAT, obj = element, "{self}: nothing is drawn: {error}");
-                    false
-                });
-        let latency = self.start.elapsed();
-        count.latency = score.map(|_| latency.as_nanos() as u64);
-        let result = FrameResult {
-            score: score.unwrap_or(0.0),
-            threshold: inspection.threshold(),
-            flagged: count.flagged,
-            inspected: score.is_some(),
-            skipped: count.skipped,
-            drawn,
-            frame: self.number,
-            model: inspection.model_name.as_str().into(),
-            latency: latency.as_nanos() as u64,
-            regions: inspection.regions.as_slice().into(),
-            map: score.is_some().then(|| ResultMap::new(inspection.map())),
-        };
-        self.attach(&result, buffer);
-        match (score, &failure) {
-            (Some(score), _) if count.flagged => gst::debug!(
-                CAT,
-                obj = element,
-                "{self}: flagged, score {score} of {}, {} regions, in {latency:.1?}",
-                result.threshold,
-                result.regions.len()
-            ),
-            (Some(score), _) => gst::log!(
-                CAT,
-                obj = element,
-                "{self}: good, score {score} of {}, in {latency:.1?}",
-                result.threshold
-            ),
-            (None, Some(failure)) => {
-                gst::debug!(CAT, obj = element, "{self}: not inspected: {failure}");
-            }
-            (None, None) => {
-                let reason = if gap { "a gap" } else { "by interval" };
-                gst::log!(CAT, obj = element, "{self}: skipped, {reason}");
-            }
-        }
-        let post = match live.post_messages {
-            PostMessages::None => false,
-            PostMessages::Flagged => count.flagged,
-            PostMessages::All => true,
-        };
-        if post {
-            let segment = element.segment();
-            let running_time = segment
-                .downcast_ref::<gst::ClockTime>()
-                .and_then(|segment| segment.to_running_time(self.pts));
-            events.push(Event::Message(result.message(self.pts, running_time)));
-        }
-        (count, failure)
-    }
-
-    fn update_threshold(&self, inspection: &mut Inspection, events: &mut Vec<Event>) {
-        let before = inspection.threshold();
-        match inspection.update_threshold(self.live) {
-            Ok(false) => {}
-            Ok(true) => gst::info!(
-                CAT,
-                obj = self.element,
-                "{self}: the threshold is {} instead of {before} from here on",
-                inspection.threshold()
-            ),
-            Err(error) => {
-                let reason = format!("{error}; the threshold stays at {before}");
-                events.push(Event::ThresholdKept { reason });
-            }
-        }
-    }
-
-    fn watch_drift(
-        &self,
-        inspection: &mut Inspection,
-        score: f64,
-        count: &mut FrameCount,
-        events: &mut Vec<Event>,
-    ) {
-        let interval = self.live.drift_interval;
-        let Some(reading) = inspection.watch_drift(score, self.pts, interval) else {
-            return;
-        };
-        let level = reading.level;
-        gst::trace!(CAT, obj = self.element, "{self}: drift level {level:.3}");
-        count.drift = Some(level);
-        let Some(direction) = reading.alarm else {
-            return;
-        };
-        count.drift_alarm = true;
-        let direction = match direction {
-            Direction::Up => "up",
-            Direction::Down => "down",
-        };
-        gst::info!(CAT, obj = self.element, "{self}: scores drift {direction}");
-        let alarm = DriftAlarm {
-            direction,
-            frame: self.number,
-            score,
-            model: &inspection.model_name,
-        };
-        events.push(Event::Message(alarm.structure()));
-    }
-
-    /// Shows the frame to the learner, and the progress on the frame and on the bus. Returns what failed as well.
-    fn learn(
-        &self,
-        learner: &mut Learner,
-        buffer: &mut gst::BufferRef,
-        events: &mut Vec<Event>,
-    ) -> (FrameCount, Option<FrameFailure>) {
-        let element = self.element;
-        let gap = buffer.flags().contains(gst::BufferFlags::GAP);
-        let mut failure = None;
-        match (!gap).then(|| learner.collect(buffer, self.format)) {
-            Some(Ok(Collected::Taken(number))) => {
-                gst::log!(CAT, obj = element, "{self}: learnt from, number {number}");
-            }
-            Some(Ok(other)) => {
-                gst::log!(CAT, obj = element, "{self}: not learnt from: {other:?}");
-            }
-            Some(Err(error)) => {
-                gst::debug!(CAT, obj = element, "{self}: not learnt from: {error}");
-                failure = Some(error);
-            }
-            None => gst::log!(CAT, obj = element, "{self}: not learnt from: a gap"),
-        }
-        if !learner.failed() {
-            if failure.is_none()
-                && let Err(error) = learner.draw(buffer, self.format, self.live.overlay)
-            {
-                gst::debug!(CAT, obj = element, "{self}: nothing is drawn: {error}");
-            }
-            report(element, learner, events);
-        }
-        let result = FrameResult {
-            score: 0.0,
-            threshold: 0.0,
-            flagged: false,
-            inspected: false,
-            skipped: failure.is_none(),
-            drawn: false,
-            frame: self.number,
-            model: "".into(),
-            latency: self.start.elapsed().as_nanos() as u64,
-            regions: [].as_slice().into(),
-            map: None,
-        };
-        self.attach(&result, buffer);
-        let count = FrameCount {
-            lost: self.lost,
-            failed: failure.is_some(),
-            skipped: gap,
-            ..FrameCount::default()
-        };
-        (count, failure)
-    }
-
-    fn attach(&self, result: &FrameResult<'_>, buffer: &mut gst::BufferRef) {
-        if let Err(error) = result.write(buffer) {
-            gst::error!(CAT, obj = self.element, "{self}: no meta: {error}");
-        }
-        #[cfg(feature = "analytics")]
-        if let Err(error) = crate::video::analytics::attach(result, self.format.size(), buffer) {
-            gst::error!(
-                CAT,
-                obj = self.element,
-                "{self}: no analytics meta: {error}"
-            );
         }
     }
 }

@@ -27,9 +27,9 @@ use std::time::{Duration, Instant};
 /// present image goes on alone until it looks again, and writes nothing.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// What a frame becomes.
+/// What image tensors show, and how large they are.
 #[derive(Debug, Clone, Copy)]
-pub struct Frame {
+pub struct Input {
     pub roi: Roi,
     pub tiles: Grid,
     /// Of the image tensor, all tiles together.
@@ -80,7 +80,7 @@ impl Fit {
     pub fn start(
         element: &VadLite,
         settings: &Settings,
-        frame: Frame,
+        input: Input,
         tensors: Tensors,
         offers: Offers,
     ) -> Result<(Self, Normalization), SetupError> {
@@ -90,7 +90,7 @@ impl Fit {
         let thread = Thread {
             element: element.downgrade(),
             settings: settings.clone(),
-            frame,
+            input,
             state: state.clone(),
             cancel: cancel.clone(),
             may_write: may_write.clone(),
@@ -143,7 +143,7 @@ impl Drop for Fit {
 struct Thread {
     element: glib::WeakRef<VadLite>,
     settings: Settings,
-    frame: Frame,
+    input: Input,
     state: Arc<Mutex<FitState>>,
     cancel: Cancel,
     may_write: Arc<Mutex<bool>>,
@@ -224,9 +224,9 @@ impl Thread {
             backbone,
             taps: Vec::new(),
             dimensions: None,
-            tiles: self.frame.tiles,
-            input_size: self.frame.size,
-            roi: self.frame.roi,
+            tiles: self.input.tiles,
+            input_size: self.input.size,
+            roi: self.input.roi,
             false_reject_rate: Some(settings.live.false_reject_rate).filter(|rate| *rate > 0.0),
             video_of: Some(settings.learn_frames as usize),
             runtime: RuntimeOptions {
@@ -287,7 +287,7 @@ impl Thread {
             gst::info!(
                 CAT,
                 obj = element,
-                "fitted {} in {:.1?} on {frames} frames without {outliers} outliers",
+                "fitted {} in {:.1?} on {frames} frames, {outliers} of them left out as outliers",
                 path.display(),
                 start.elapsed()
             );
