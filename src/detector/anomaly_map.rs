@@ -1,5 +1,6 @@
 //! From patch scores to the anomaly map: bilinear upsampling and Gaussian smoothing in one pair of matrix products, then regions.
 
+use super::flood::Flood;
 use crate::geometry::Size;
 use ndarray::{Array2, ArrayView2};
 
@@ -28,7 +29,7 @@ pub struct AnomalyMap {
     half: Vec<f32>,
     values: Array2<f32>,
     labels: Vec<bool>,
-    stack: Vec<usize>,
+    flood: Flood,
     regions: Vec<Region>,
 }
 
@@ -53,7 +54,7 @@ impl AnomalyMap {
             half: vec![0.0; grid.height * size.width],
             values: Array2::zeros((size.height, size.width)),
             labels: vec![false; pixels],
-            stack: Vec::with_capacity(pixels),
+            flood: Flood::for_grid(size),
             regions: Vec::with_capacity(grid.area()),
         }
     }
@@ -104,22 +105,17 @@ impl AnomalyMap {
             }
             let (mut left, mut top, mut right, mut bottom, mut score) =
                 (width, height, 0, 0, f32::NEG_INFINITY);
-            self.labels[start] = true;
-            self.stack.push(start);
-            while let Some(index) = self.stack.pop() {
-                let (x, y) = (index % width, index / width);
-                (left, top, right, bottom) = (left.min(x), top.min(y), right.max(x), bottom.max(y));
-                score = score.max(values[index]);
-                for near_y in y.saturating_sub(1)..=(y + 1).min(height - 1) {
-                    for near_x in x.saturating_sub(1)..=(x + 1).min(width - 1) {
-                        let near = near_y * width + near_x;
-                        if !self.labels[near] && values[near] > threshold {
-                            self.labels[near] = true;
-                            self.stack.push(near);
-                        }
-                    }
+            let labels = &mut self.labels;
+            self.flood.fill(start, self.size, |place| {
+                if labels[place] || values[place] <= threshold {
+                    return false;
                 }
-            }
+                labels[place] = true;
+                let (x, y) = (place % width, place / width);
+                (left, top, right, bottom) = (left.min(x), top.min(y), right.max(x), bottom.max(y));
+                score = score.max(values[place]);
+                true
+            });
             let (w, h) = (width as f32, height as f32);
             self.regions.push(Region {
                 x: left as f32 / w,

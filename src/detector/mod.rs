@@ -12,6 +12,7 @@ pub(crate) mod embedding;
 pub mod error;
 pub(crate) mod features;
 mod fit;
+mod flood;
 pub(crate) mod head_tensors;
 pub(crate) mod heads;
 pub mod method;

@@ -3,17 +3,25 @@
 use gst::prelude::*;
 use std::fmt::Display;
 
-/// Refuses what is meant as milliseconds or seconds: shorter than a millisecond is nothing on a belt.
+/// A time that is meant as milliseconds or seconds: shorter than a millisecond is nothing on a belt.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error(
+    "the property {name}: {time} ns is less than a millisecond; times are in nanoseconds: {time}000000 is {time} ms"
+)]
+pub struct UnitError {
+    name: &'static str,
+    time: u64,
+}
+
+/// Refuses a time that is meant in another unit.
 ///
 /// # Errors
 /// Names the property and what would be right.
-pub fn check(name: &str, time: u64) -> Result<(), String> {
-    if (1..1_000_000).contains(&time) {
-        return Err(format!(
-            "the property {name}: {time} ns is less than a millisecond; times are in nanoseconds: {time}000000 is {time} ms"
-        ));
+pub fn check(name: &'static str, time: u64) -> Result<(), UnitError> {
+    match (1..1_000_000).contains(&time) {
+        true => Err(UnitError { name, time }),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 /// A time in a log, as GStreamer writes it.

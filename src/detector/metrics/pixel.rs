@@ -4,7 +4,9 @@
 
 use super::CurvePoint;
 use super::ranking::Ranking;
-use ndarray::{Array2, ArrayView2};
+use crate::detector::flood::Flood;
+use crate::geometry::Size;
+use ndarray::ArrayView2;
 
 /// The literature integrates the PRO curve up to this false positive rate (Bergmann et al. 2021).
 pub const AUPRO_LIMIT: f64 = 0.3;
@@ -88,30 +90,26 @@ fn by_region<'a>(
 
 /// The number of the 8-connected region that each defective pixel belongs to, going on from `sizes.len()`; each region's number of pixels
 /// onto `sizes`.
-fn regions(mask: ArrayView2<'_, bool>, sizes: &mut Vec<u32>) -> Array2<Option<u32>> {
-    let (height, width) = mask.dim();
-    let mut regions = Array2::from_elem(mask.dim(), None);
-    let mut pending = Vec::new();
-    for (start, &defective) in mask.indexed_iter() {
-        if !defective || regions[start].is_some() {
+fn regions(mask: ArrayView2<'_, bool>, sizes: &mut Vec<u32>) -> Vec<Option<u32>> {
+    let size = Size::from(mask.dim());
+    let mut regions = vec![None; size.area()];
+    let mut flood = Flood::default();
+    let defective = |place: usize| mask[(place / size.width, place % size.width)];
+    for start in 0..size.area() {
+        if !defective(start) || regions[start].is_some() {
             continue;
         }
         let region = Some(sizes.len() as u32);
-        let mut size = 0;
-        regions[start] = region;
-        pending.push(start);
-        while let Some((y, x)) = pending.pop() {
-            size += 1;
-            for y in y.saturating_sub(1)..(y + 2).min(height) {
-                for x in x.saturating_sub(1)..(x + 2).min(width) {
-                    if mask[(y, x)] && regions[(y, x)].is_none() {
-                        regions[(y, x)] = region;
-                        pending.push((y, x));
-                    }
-                }
+        let mut pixels = 0;
+        flood.fill(start, size, |place| {
+            let new = regions[place].is_none() && defective(place);
+            if new {
+                regions[place] = region;
+                pixels += 1;
             }
-        }
-        sizes.push(size);
+            new
+        });
+        sizes.push(pixels);
     }
     regions
 }

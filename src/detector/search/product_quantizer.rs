@@ -126,6 +126,7 @@ fn k_means(
 ) -> Result<Vec<f32>, FitError> {
     let row = |index: usize| &part[index * length..][..length];
     let rows = part.len() / length;
+    // SplitMix64, and no other generator: that would be other codebooks, and other scores than those of models fitted before.
     let mut state = seed ^ 0x9E37_79B9_7F4A_7C15;
     let mut uniform = move || {
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);

@@ -11,6 +11,7 @@ use super::settings::{Mode, Settings};
 use super::stats::Stats;
 use super::wakeup::Wakeup;
 use crate::detector::Device;
+use crate::elements::is_live;
 use crate::video::formats;
 use crate::video::frame::FrameFormat;
 use glib::subclass::prelude::*;
@@ -62,13 +63,6 @@ impl VadLite {
             && self.wanted.try_lock_for(soon).is_some()
             && self.stats.try_lock_for(soon).is_some()
             && self.export.try_lock_for(soon).is_some()
-    }
-
-    /// Whether the source goes on without waiting for anybody; so it is held for where it does not say.
-    fn is_live(&self) -> bool {
-        let mut query = gst::query::Latency::new();
-        let answered = self.obj().sink_pad().peer_query(&mut query);
-        !answered || query.result().0
     }
 
     /// The model or the learner that the settings ask for. A device may take minutes to be ready, and says so on the bus.
@@ -305,7 +299,7 @@ impl BaseTransformImpl for VadLite {
         let format = FrameFormat::new(info)
             .ok_or_else(|| gst::loggable_error!(CAT, "unsupported format: {incaps}"))?;
         gst::debug!(CAT, imp = self, "frames are {incaps}");
-        let waits = self.settings.lock().mode == Mode::Learn && !self.is_live();
+        let waits = self.settings.lock().mode == Mode::Learn && !is_live(self.obj().sink_pad());
         let mut session = self.session.lock();
         let session = session
             .as_mut()

@@ -2,6 +2,7 @@
 
 use super::picture::PictureError;
 use super::writer::WriteError;
+use crate::elements::time::UnitError;
 use std::io;
 use std::path::PathBuf;
 
@@ -9,8 +10,8 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A time that is meant in another unit.
-    #[error("{0}")]
-    Time(String),
+    #[error(transparent)]
+    Time(#[from] UnitError),
     #[error("the property location: {} cannot be written to", path.display())]
     Location { path: PathBuf, source: io::Error },
     #[error("GStreamer has none of the encoders {0}; install its good plugins")]

@@ -42,7 +42,7 @@ impl Settings {
             ("post-roll", self.post_roll),
             ("max-duration", self.max_duration),
         ] {
-            time::check(name, time).map_err(StartError::Time)?;
+            time::check(name, time)?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use super::incident::FlaggedFrame;
 use super::picture::HeldFrame;
 use super::recorder::{Flagged, Message};
 use super::stats::Stats;
+use crate::elements::is_live;
 use crate::video::meta::FrameResult;
 use gst::ClockTime;
 use gst::prelude::*;
@@ -150,8 +151,7 @@ impl Stream {
 
     /// A slow encoder loses frames of a live recording, so that it does not hold up the line; a file waits for it.
     fn adapt_to_source(&self) {
-        let mut query = gst::query::Latency::new();
-        let live = !self.pad.peer_query(&mut query) || query.result().0;
+        let live = is_live(&self.pad);
         gst::debug!(CAT, obj = self.pad, "the source is live: {live}");
         self.queue
             .set_property_from_str("leaky", if live { "downstream" } else { "no" });

@@ -1,7 +1,7 @@
 //! The values of the properties of `vadlitetrigger`, and their defaults.
 
 use super::parts::Decision;
-use crate::elements::time;
+use crate::elements::time::{self, UnitError};
 use gst::prelude::*;
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ impl LiveSettings {
 impl Settings {
     /// # Errors
     /// A time that is meant in another unit.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), UnitError> {
         let live = &self.live;
         for (name, time) in [
             ("delay", live.delay),
