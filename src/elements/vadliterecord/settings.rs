@@ -107,7 +107,7 @@ pub fn properties() -> &'static [glib::ParamSpec] {
                 .build(),
             glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                 .nick("Statistics")
-                .blurb("Counters since the start: incidents, flagged, bytes, failed, dropped, removed")
+                .blurb("Counts since the start: incidents on the disk, flagged frames, bytes of videos, incidents that failed or were removed, and frames dropped as the encoder or the disk was too slow")
                 .read_only()
                 .build(),
         ]
