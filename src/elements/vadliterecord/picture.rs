@@ -74,15 +74,18 @@ impl HeldFrame {
     fn rgb(&self) -> Result<RgbImage, glib::BoolError> {
         let (width, height) = (self.info.width(), self.info.height());
         let info = VideoInfo::builder(VideoFormat::Rgb, width, height)
-            .stride(&[width as i32 * 3])
+            .interlace_mode(self.info.interlace_mode())
             .fps(self.info.fps())
             .build()?;
         let converter = VideoConverter::new(&self.info, &info, None)?;
-        let mut rgb = gst::Buffer::with_size(width as usize * height as usize * 3)?;
+        let mut rgb = gst::Buffer::with_size(info.size())?;
         let from = VideoFrameRef::from_buffer_ref_readable(&self.buffer, &self.info)?;
         let mut to = VideoFrameRef::from_buffer_ref_writable(rgb.make_mut(), &info)?;
         converter.frame_ref(&from, &mut to);
-        RgbImage::from_raw(width, height, to.plane_data(0)?.to_vec())
+        // Rows are padded where the width asks for it.
+        let rows = to.plane_data(0)?.chunks(info.stride()[0] as usize);
+        let pixels = rows.flat_map(|row| row.iter().take(3 * width as usize));
+        RgbImage::from_raw(width, height, pixels.copied().collect())
             .ok_or_else(|| glib::bool_error!("The frame holds fewer bytes than its size"))
     }
 }
@@ -91,20 +94,59 @@ impl HeldFrame {
 mod tests {
     use super::*;
     use crate::detector::error::Chain;
+    use gst_video::VideoInterlaceMode;
+
+    fn frame(buffer: gst::Buffer, info: VideoInfo) -> HeldFrame {
+        HeldFrame {
+            buffer,
+            info,
+            drawn: false,
+            map: None,
+            _held: Arc::new(()),
+        }
+    }
+
+    /// Widths that pad the rows, and two fields in one frame.
+    #[test]
+    fn frames_of_any_size_become_pictures() {
+        gst::init().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("incident.png");
+        let progressive = VideoInterlaceMode::Progressive;
+        for (width, height, mode) in [
+            (854, 480, progressive),
+            (33, 7, progressive),
+            (320, 240, VideoInterlaceMode::Interleaved),
+        ] {
+            let info = VideoInfo::builder(VideoFormat::Gray8, width, height)
+                .interlace_mode(mode)
+                .build()
+                .unwrap();
+            let mut grey = vec![0; info.size()];
+            let row = info.stride()[0] as usize;
+            let shade = |x: u32, y: u32| (7 * x + 3 * y) as u8;
+            for (y, row) in (0..height).zip(grey.chunks_mut(row)) {
+                for (x, value) in (0..width).zip(row) {
+                    *value = shade(x, y);
+                }
+            }
+            let frame = frame(gst::Buffer::from_mut_slice(grey), info);
+            frame.save(&path, 1.0).unwrap();
+            let picture = image::open(&path).unwrap().into_rgb8();
+            assert_eq!(picture.dimensions(), (width, height));
+            for (x, y, image::Rgb(pixel)) in picture.enumerate_pixels() {
+                let near = |value: &u8| value.abs_diff(shade(x, y)) <= 2;
+                assert!(pixel.iter().all(near), "{x},{y}: {pixel:?}");
+            }
+        }
+    }
 
     #[test]
     fn a_frame_that_makes_no_picture_is_told_with_its_size_and_format() {
         gst::init().unwrap();
-        let frame = HeldFrame {
-            // As of a camera that breaks off.
-            buffer: gst::Buffer::with_size(100).unwrap(),
-            info: VideoInfo::builder(VideoFormat::Nv12, 320, 240)
-                .build()
-                .unwrap(),
-            drawn: false,
-            map: None,
-            _held: Arc::new(()),
-        };
+        let info = VideoInfo::builder(VideoFormat::Nv12, 320, 240);
+        // As of a camera that breaks off.
+        let frame = frame(gst::Buffer::with_size(100).unwrap(), info.build().unwrap());
         let error = frame.save(Path::new("incident.png"), 1.0).unwrap_err();
         assert_eq!(
             Chain(&error).to_string(),

@@ -8,6 +8,7 @@ use super::picture::HeldFrame;
 use super::retention;
 use super::settings::Settings;
 use crate::detector::error::Chain;
+use crate::elements::time::display;
 use crate::thread::panic_point;
 use gst::ClockTime;
 use std::collections::VecDeque;
@@ -125,7 +126,7 @@ impl Recorder {
             "{} frame of {} bytes at {}",
             if key { "key" } else { "delta" },
             buffer.size(),
-            clock(time)
+            display(time)
         );
         self.cutter.split(time, key, &mut self.steps);
         while self
@@ -159,9 +160,9 @@ impl Recorder {
             "{} {} to {}: frame {} at {} with score {} over {} by {}",
             incident.name,
             if open { "goes on" } else { "is open" },
-            clock(end),
+            display(end),
             result.frame,
-            clock(result.time),
+            display(result.time),
             result.score,
             result.threshold,
             result.model
@@ -185,7 +186,7 @@ impl Recorder {
                 obj = self.pad,
                 "flagged frame {} at {} not recorded: the encoder has not given it",
                 flagged.result.frame,
-                clock(flagged.result.time)
+                display(flagged.result.time)
             );
         }
     }
@@ -216,7 +217,7 @@ impl Recorder {
             obj = self.pad,
             "{}: {}",
             incident.name,
-            clock(unit.time)
+            display(unit.time)
         );
         incident.write(unit, caps)
     }
@@ -227,7 +228,7 @@ impl Recorder {
         };
         let name = incident.name.clone();
         if let Some((start, end)) = incident.span {
-            let (start, end) = (clock(start), clock(end));
+            let (start, end) = (display(start), display(end));
             gst::debug!(CAT, obj = self.pad, "{name} ends: from {start} to {end}");
         }
         let Some(incident) = incident.close()? else {
@@ -262,9 +263,4 @@ impl Recorder {
             (self.tell)(Event::Failed { error, first });
         }
     }
-}
-
-/// Nanoseconds, to be shown.
-fn clock(nanoseconds: u64) -> ClockTime {
-    ClockTime::from_nseconds(nanoseconds)
 }
