@@ -103,9 +103,9 @@ fn cuda() -> ep::ExecutionProviderDispatch {
 /// With the engine kept between runs, where there is a place for it.
 fn tensorrt(graph: &str) -> ep::ExecutionProviderDispatch {
     let mut provider = ep::TensorRT::default();
-    let cache = dirs::cache_dir().map(|cache| cache.join("vadlite"));
-    if let Some(folder) = cache.filter(|folder| std::fs::create_dir_all(folder).is_ok()) {
-        let folder = folder.to_string_lossy().into_owned();
+    let folder = glib::user_cache_dir().join("vadlite");
+    if std::fs::create_dir_all(&folder).is_ok() {
+        let folder = folder.to_string_lossy();
         provider = provider
             .with_engine_cache(true)
             .with_engine_cache_path(&folder)
