@@ -236,6 +236,52 @@ fn a_panic_while_a_model_is_opened_refuses_it_and_the_next_one_takes_over() {
 }
 
 #[test]
+fn a_panic_of_the_statistics_is_warned_of_and_the_last_word_is_written_all_the_same() {
+    let _one = ONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("vadlite.prom");
+    let mut rig = Rig::new(&[
+        ("model", model().to_str().unwrap()),
+        ("stats-file", file.to_str().unwrap()),
+    ]);
+    rig.push(0);
+    panics::want("vadlite-stats: file");
+    rig.element.set_state(gst::State::Null).unwrap();
+    let warning = rig.said(gst::MessageType::Warning);
+    assert!(
+        warning.contains("vadlite-stats: file") && warning.contains("begins anew"),
+        "{warning}"
+    );
+    let text = std::fs::read_to_string(&file).unwrap();
+    let inspected = text
+        .lines()
+        .find(|line| line.starts_with("vadlite_inspected_total"));
+    assert!(inspected.is_some_and(|line| line.ends_with(" 1")), "{text}");
+}
+
+#[cfg(feature = "mqtt")]
+#[test]
+fn a_panic_of_the_statistics_for_a_broker_is_warned_of_and_they_are_tried_again() {
+    let _one = ONE.lock();
+    // Taken, and answered by nobody.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap();
+    panics::want("vadlite-stats: broker");
+    let rig = Rig::new(&[
+        ("model", model().to_str().unwrap()),
+        ("stats-mqtt", &format!("mqtt://{address}/line")),
+    ]);
+    let warning = rig.said(gst::MessageType::Warning);
+    assert!(
+        warning.contains("vadlite-stats: broker") && warning.contains("begins anew"),
+        "{warning}"
+    );
+    // The next round comes to the broker.
+    nobody.accept().unwrap();
+    rig.element.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
 fn a_panic_before_learning_keeps_the_element_from_starting() {
     let _one = ONE.lock();
     let folder = tempfile::tempdir().unwrap();

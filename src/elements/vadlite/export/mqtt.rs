@@ -5,6 +5,7 @@ use crate::elements::vadlite::CAT;
 use crate::elements::vadlite::VadLite;
 use crate::net::backoff::Backoff;
 use crate::net::broker::{self, Broker, GRACE};
+use crate::thread::panic_point;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Incoming, Outgoing, PublishOptions};
@@ -32,6 +33,7 @@ pub fn start(
     let (stop, stopped) = watch::channel(());
     let weak = element.downgrade();
     let work = move || {
+        panic_point("vadlite-stats: broker");
         let (client, events) = broker::client(options.clone());
         let publisher = Publisher {
             element: weak.clone(),

@@ -32,7 +32,7 @@ fn run(element: &glib::WeakRef<VadLite>, path: &Path, stopped: &Receiver<()>) {
         let Some(element) = element.upgrade() else {
             return;
         };
-        thread::panic_point("vadlite-stats");
+        thread::panic_point("vadlite-stats: file");
         let result = write(path, &element);
         let before = std::mem::replace(&mut failing, result.is_err());
         if let Err(error) = result
