@@ -18,11 +18,8 @@ from gi.repository import GLib, Gst, GstAnalytics  # noqa: E402
 
 def on_frame(pad, info):
     meta = GstAnalytics.buffer_get_analytics_relation_meta(info.get_buffer())
-    if meta is None:
-        print("nothing")
-        return Gst.PadProbeReturn.OK
     classes, objects = [], []
-    for number in range(GstAnalytics.relation_get_length(meta)):
+    for number in range(GstAnalytics.relation_get_length(meta) if meta else 0):
         found, classification = meta.get_cls_mtd(number)
         if found:
             for index in range(classification.get_length()):
@@ -32,8 +29,9 @@ def on_frame(pad, info):
             _, x, y, width, height, confidence = detection.get_location()
             kind = GLib.quark_to_string(detection.get_obj_type())
             objects.append(f"{kind} {x},{y} {width}x{height} {confidence:.3f}")
-    level, name = max(classes)
-    print("; ".join([f"{name} {level:.3f}", *objects]))
+    # A frame that was not inspected has no class.
+    verdict = "{1} {0:.3f}".format(*max(classes)) if classes else "nothing"
+    print("; ".join([verdict, *objects]))
     return Gst.PadProbeReturn.OK
 
 

@@ -16,10 +16,18 @@ pub trait BusMessage {
 
     /// The message, to be posted once no lock is held.
     fn message(&self, element: &impl IsA<gst::Element>) -> gst::Message {
-        gst::message::Element::builder(self.structure())
-            .src(element.upcast_ref::<gst::Element>())
-            .build()
+        element_message(element, self.structure())
     }
+}
+
+/// A structure as a message of `element`.
+pub fn element_message(
+    element: &impl IsA<gst::Element>,
+    structure: gst::Structure,
+) -> gst::Message {
+    gst::message::Element::builder(structure)
+        .src(element.upcast_ref::<gst::Element>())
+        .build()
 }
 
 /// `vadlite-model`: another model has taken over.

@@ -12,6 +12,7 @@ use super::stats::Stats;
 use super::wakeup::Wakeup;
 use crate::detector::Device;
 use crate::elements::is_live;
+use crate::elements::messages::element_message;
 use crate::video::formats;
 use crate::video::frame::FrameFormat;
 use glib::subclass::prelude::*;
@@ -118,9 +119,8 @@ impl VadLite {
                     }
                 }
                 Event::Message(structure) => {
-                    let message = gst::message::Element::builder(structure);
                     let element = self.obj();
-                    let _ = element.post_message(message.src(&*element).build());
+                    let _ = element.post_message(element_message(&*element, structure));
                 }
                 Event::Progress(kind, text) => self.post_progress(kind, "learn", &text),
                 Event::FrameFailed { frame, failure } => gst::element_imp_warning!(

@@ -51,6 +51,10 @@
  * gst-launch-1.0 videotestsrc num-buffers=50 ! vadlite model=part.vadlite false-reject-rate=0.2 interval=5 roi=0.25,0.25,0.5,0.5 ! fakesink
  * ]| Inspects the middle of every fifth frame with a threshold that flags up to a fifth of good parts.
  *
+ * |[
+ * gst-launch-1.0 videotestsrc num-buffers=200 ! video/x-raw,width=224,height=224 ! vadlite mode=learn learn-frames=20 model=learnt.vadlite ! fakesink
+ * ]| Learns from a source that is not live, and goes on with the model.
+ *
  * What happens to each frame is in the log: `GST_DEBUG=vadlite:6`.
  */
 use gst::prelude::*;

@@ -15,6 +15,7 @@ use super::{CAT, VadLite};
 use crate::elements::messages::{BusMessage as _, ModelTakenOver};
 use crate::video::frame::FrameFormat;
 use frame::Frame;
+use gst::prelude::*;
 use std::time::Instant;
 
 /// What exists between start and stop, used by the streaming thread alone.
@@ -175,6 +176,7 @@ impl Session {
         };
         let learnt = learner.as_mut().filter(|learner| learner.finished());
         let reload = learnt.is_none();
+        let begun = learnt.as_ref().is_some_and(|learner| learner.reported());
         let report = learnt.and_then(|learner| learner.report(true));
         events.push(Event::ModelChanged {
             name: model.clone(),
@@ -182,7 +184,9 @@ impl Session {
         });
         if let Some((structure, text)) = report {
             events.push(Event::Message(structure));
-            events.push(Event::Progress(gst::ProgressType::Complete, text));
+            if begun {
+                events.push(Event::Progress(gst::ProgressType::Complete, text));
+            }
         }
         if reload {
             let message = ModelTakenOver {
@@ -215,7 +219,13 @@ impl Drop for Session {
 }
 
 /// Says how far the learner is, where it is time to.
+///
+/// Not before the element plays: a progress that begins while the pipeline prerolls keeps gst-launch-1.0 from playing until it has ended,
+/// and no frame comes for it to go on with.
 fn report(element: &VadLite, learner: &mut Learner, events: &mut Vec<Event>) {
+    if element.current_state() != gst::State::Playing {
+        return;
+    }
     let kind = match learner.reported() {
         true => gst::ProgressType::Continue,
         false => gst::ProgressType::Start,
