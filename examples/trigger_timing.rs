@@ -62,6 +62,7 @@ fn main() -> anyhow::Result<()> {
             skipped: false,
             drawn: false,
             frame: frame as u64,
+            lost: 0,
             model: "".into(),
             latency: 0,
             regions: Vec::new().into(),

@@ -71,6 +71,7 @@ fn meta_has_the_fields_and_types_of_the_contract() {
         ("skipped", bool::static_type()),
         ("drawn", bool::static_type()),
         ("frame", u64::static_type()),
+        ("lost", u64::static_type()),
         ("model", String::static_type()),
         ("latency", u64::static_type()),
         ("regions", gst::Array::static_type()),

@@ -42,6 +42,7 @@ fn result(model: &'static str, frame: u64, flagged: bool) -> FrameResult<'static
         skipped: false,
         drawn: false,
         frame,
+        lost: 0,
         model: model.into(),
         latency: 1,
         regions: if flagged { vec![region] } else { Vec::new() }.into(),

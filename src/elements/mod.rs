@@ -3,6 +3,7 @@
 use gst::prelude::*;
 
 mod messages;
+mod refused;
 mod time;
 pub mod vadlite;
 pub mod vadliterecord;

@@ -102,6 +102,7 @@ mod tests {
             skipped: false,
             drawn: false,
             frame: 7,
+            lost: 0,
             model: "part.vadlite".into(),
             latency: 1,
             regions: if flagged { vec![region] } else { Vec::new() }.into(),

@@ -41,6 +41,8 @@ pub struct FrameResult<'a> {
     pub drawn: bool,
     /// Number of the frame since the element started, from 0.
     pub frame: u64,
+    /// Frames missing before this one, as the element found them missing before itself.
+    pub lost: u64,
     /// File name of the model.
     pub model: Cow<'a, str>,
     /// Time the inspection took, in nanoseconds.
@@ -133,6 +135,7 @@ impl<'a> FrameResult<'a> {
         structure.set("skipped", self.skipped);
         structure.set("drawn", self.drawn);
         structure.set("frame", self.frame);
+        structure.set("lost", self.lost);
         structure.set("model", &*self.model);
         structure.set("latency", self.latency);
         let regions = self.regions.iter().map(|found| {
@@ -172,6 +175,7 @@ impl<'a> FrameResult<'a> {
             skipped: get(structure, "skipped", "boolean")?,
             drawn: get(structure, "drawn", "boolean")?,
             frame: get(structure, "frame", "uint64")?,
+            lost: get(structure, "lost", "uint64")?,
             model: Cow::Borrowed(get(structure, "model", "string")?),
             latency: get(structure, "latency", "uint64")?,
             regions: Cow::Owned(read_regions(structure)?),
@@ -267,7 +271,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read(
             regions in regions(),
-            numbers in (any::<f64>(), any::<f64>(), any::<u64>(), any::<u64>()),
+            numbers in (any::<f64>(), any::<f64>(), any::<u64>(), any::<u64>(), any::<u64>()),
             flags in any::<[bool; 4]>(),
             model in "[^\0]{0,20}",
             map in prop::option::of(prop::collection::vec(any::<f32>(), 6)),
@@ -285,6 +289,7 @@ mod tests {
                 frame: numbers.2,
                 model: model.into(),
                 latency: numbers.3,
+                lost: numbers.4,
                 regions: regions.into(),
                 map: map.as_ref().map(|values| ResultMap::new(MapView {
                     values: ArrayView2::from_shape((2, 3), values).unwrap(),

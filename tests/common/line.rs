@@ -59,6 +59,7 @@ impl Shown {
             skipped: self.skipped,
             drawn: false,
             frame,
+            lost: 0,
             model: "made-up.vadlite".into(),
             latency: 1,
             regions: if flagged { vec![region] } else { Vec::new() }.into(),

@@ -103,6 +103,7 @@ mod tests {
             skipped: how.1,
             drawn: false,
             frame,
+            lost: 0,
             model: "made-up.vadlite".into(),
             latency: 1,
             regions: Vec::new().into(),
