@@ -23,6 +23,7 @@ pub mod geometry;
 )]
 mod net;
 mod thread;
+pub use elements::vadlitetrigger::VadLiteTrigger;
 pub mod video;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

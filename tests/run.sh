@@ -31,6 +31,7 @@ cd "$(dirname "$0")/.."
 root=$PWD
 log=$root/target/tests
 mkdir -p "$log"
+rm -f "$log"/*.code
 : >"$log/summary"
 step=
 
@@ -59,6 +60,25 @@ run() {
     *) exit "$code" ;;
     esac
     step=
+}
+
+# aside NAME COMMAND…: a command that runs beside the steps to come, until awaited NAME. Nothing of it may be in their way.
+aside() {
+    name=$1
+    shift
+    printf '\n== %s, beside what follows: %s\n' "$name" "$*"
+    (
+        code=0
+        "$@" >"$log/$name.log" 2>&1 || code=$?
+        echo "$code" >"$log/$name.code"
+    ) &
+}
+
+# awaited NAME: what it printed, and how it ended. For run.
+awaited() {
+    until [ -s "$log/$1.code" ]; do sleep 1; done
+    cat "$log/$1.log"
+    return "$(cat "$log/$1.code")"
 }
 
 summary() {
@@ -104,7 +124,14 @@ lint() {
     run "features" sh tests/features.sh
     run "circles of imports" python3 tests/circles.py
     run "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --locked
-    run "aarch64" sh tests/aarch64.sh
+}
+
+# The quick tests, and of the slow ones those that are not among the words.
+all_but() {
+    quick
+    while read -r name; do
+        case " $* " in *" $name "*) ;; *) echo "--test $name" ;; esac
+    done <"$log/slow"
 }
 
 if [ "$tier" = --fast ]; then
@@ -119,19 +146,30 @@ fi
 
 run setup ./setup --tests
 PATH=$root/target/tools:$PATH
+# It has a target folder of its own, and cargo uses one core for much of what follows.
+aside aarch64 sh tests/aarch64.sh
 lint
 if [ "$tier" = --lint ]; then
+    run "aarch64" awaited aarch64
     summary
     exit
 fi
-run "tests" cargo test --release --locked
+run "tests' build" cargo test --release --locked --no-run
+run "aarch64" awaited aarch64
+# The belt runs in real time and is idle for most of it.
+aside belt cargo test --release --locked --test belt
+chosen=$(all_but belt)
+# shellcheck disable=SC2086 # a list of words
+run "tests" cargo test --release --locked --bins $chosen
+run "belt" awaited belt
+run "documentation tests" cargo test --release --locked --doc
 # Once each, to see that they work; the times are for a quiet machine.
 run "benchmarks" cargo bench --locked -- --test
 run "models" sh tests/models.sh
-# Before the release build: both use target/release, which then looks for models and runtime in this source tree again.
-run "installation" sh tests/meson.sh
 run "release build" cargo build --release --locked
 run "oldest ONNX Runtime" sh tests/runtimes.sh
 run "independent computation" sh tests/independent.sh
 run "pipelines" sh tests/pipelines.sh
+# At last: it uses target/release too, which then looks for models and runtime where an installation has them, until it is built again.
+run "installation" sh tests/meson.sh
 summary

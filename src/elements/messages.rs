@@ -119,6 +119,8 @@ pub struct PulseFired<'a> {
     /// Running times in nanoseconds: when the part is at the gate, and when the pulse went out.
     pub due: u64,
     pub fired: u64,
+    /// How long the gate rejects, in nanoseconds.
+    pub pulse: u64,
     /// The part was at the gate before it was known to be bad.
     pub late: bool,
     /// Pulses that had to go for this one in full queues.
@@ -135,8 +137,26 @@ impl BusMessage for PulseFired<'_> {
             .field("reason", self.reason)
             .field("due", self.due)
             .field("fired", self.fired)
+            .field("pulse", self.pulse)
             .field("late", self.late)
             .field("dropped", self.dropped)
+            .build()
+    }
+}
+
+/// `vadlitetrigger-gate`: the gate is held, since nobody has seen what passes it, or let go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GateHeld {
+    pub held: bool,
+    /// Running time in nanoseconds.
+    pub time: u64,
+}
+
+impl BusMessage for GateHeld {
+    fn structure(&self) -> gst::Structure {
+        gst::Structure::builder("vadlitetrigger-gate")
+            .field("held", self.held)
+            .field("time", self.time)
             .build()
     }
 }

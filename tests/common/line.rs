@@ -3,6 +3,7 @@
 
 use gst::prelude::*;
 use gst_check::TestClock;
+use gstvadlite::VadLiteTrigger;
 use gstvadlite::detector::Region;
 use gstvadlite::video::meta::FrameResult;
 use std::sync::mpsc::{Receiver, channel};
@@ -103,11 +104,14 @@ impl Line {
         );
         let pipeline = gst::parse::launch(&text).unwrap();
         let pipeline: gst::Pipeline = pipeline.downcast().unwrap();
-        if let Some(clock) = &clock {
-            pipeline.use_clock(Some(clock));
-        }
         let source = pipeline.by_name("source").unwrap();
         let element = pipeline.by_name("it").unwrap();
+        if let Some(clock) = &clock {
+            pipeline.use_clock(Some(clock));
+            if let Some(trigger) = element.downcast_ref::<VadLiteTrigger>() {
+                trigger.set_clock(clock.clone());
+            }
+        }
         let (pass, passed) = channel();
         let pad = element.static_pad("src").unwrap();
         pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
@@ -145,6 +149,18 @@ impl Line {
         while clock.process_next_clock_id().is_some() {}
     }
 
+    /// The same by so much.
+    pub fn advance(&self, by: u64) {
+        let clock = self.clock();
+        clock.advance_time(by as i64);
+        while clock.process_next_clock_id().is_some() {}
+    }
+
+    /// What the clock shows, in nanoseconds.
+    pub fn clock_time(&self) -> u64 {
+        self.clock().time().nseconds()
+    }
+
     /// The running time that the element waits for.
     pub fn awaited(&self) -> Option<u64> {
         let base = self.pipeline.base_time().unwrap();
@@ -160,8 +176,26 @@ impl Line {
         for shown in results {
             shown.result(self.frame).write(inner).unwrap();
         }
-        self.frame += 1;
+        // What vadlite has not seen has no number.
+        self.frame += u64::from(!results.is_empty());
         self.last = time;
+        self.pass(buffer);
+    }
+
+    /// Passes a frame taken now before which so many are missing: before `vadlite`, and between there and here.
+    pub fn show_lost(&mut self, before: u64, between: u64, shown: Shown) {
+        self.frame += between;
+        let now = self.now();
+        let mut buffer = gst::Buffer::with_size(256).unwrap();
+        let inner = buffer.get_mut().unwrap();
+        inner.set_pts(gst::ClockTime::from_nseconds(now));
+        let result = FrameResult {
+            lost: before,
+            ..shown.result(self.frame)
+        };
+        result.write(inner).unwrap();
+        self.frame += 1;
+        self.last = now;
         self.pass(buffer);
     }
 
@@ -178,9 +212,12 @@ impl Line {
         self.show_results(time, &[shown]);
     }
 
-    /// Passes a frame taken just now, and returns when that was.
+    /// Passes a frame taken just now, and returns when that was. No two are taken at the same time.
     pub fn show(&mut self, shown: Shown) -> u64 {
-        let now = self.now();
+        let now = match self.frame {
+            0 => self.now(),
+            _ => self.now().max(self.last + 1),
+        };
         self.show_at(now, shown);
         now
     }

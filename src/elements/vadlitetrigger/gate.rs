@@ -1,13 +1,14 @@
-//! The thread that does what the schedule asks for, at its time on the pipeline's clock.
+//! The thread that does what the schedule asks for, at its time on the gate's clock.
 
 use super::observation::Observation;
 use super::output::Output;
-use super::parts::{Association, Part};
+use super::parts::Part;
 use super::pulse::Pulse;
-use super::schedule::{Action, Schedule};
-use super::settings::LiveSettings;
+use super::schedule::{Action, Schedule, Seen};
+use super::settings::{FailSafe, LiveSettings};
+use super::stamps::Arrival;
 use super::{CAT, VadLiteTrigger};
-use crate::elements::messages::{BusMessage, PulseFired};
+use crate::elements::messages::{BusMessage, GateHeld, PulseFired};
 use crate::elements::time;
 use crate::thread::{self, Owned};
 use gst::prelude::*;
@@ -17,8 +18,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What the streaming thread and the firing thread share.
-#[derive(Default)]
 pub struct Gate {
+    /// What parts and pulses go by: monotonic, in a pause too, and nobody else's.
+    clock: gst::Clock,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -30,6 +32,8 @@ struct State {
     busy: bool,
     /// What the thread waits for on the clock.
     wait: Option<gst::SingleShotClockId>,
+    /// A flush: nobody is to be held up.
+    flushing: bool,
     end: Option<End>,
 }
 
@@ -48,72 +52,111 @@ impl Gate {
     pub fn start(
         element: &VadLiteTrigger,
         outputs: Arc<[Output]>,
+        clock: gst::Clock,
     ) -> std::io::Result<(Arc<Self>, Owned)> {
-        let gate = Arc::new(Self::default());
-        let (its, element) = (gate.clone(), element.downgrade());
+        let gate = Arc::new(Self {
+            clock,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let (its, element, its_outputs) = (gate.clone(), element.downgrade(), outputs.clone());
         let (told, weak) = (gate.clone(), element.clone());
         let thread = Owned::spawn(
             "vadlitetrigger",
-            move || its.run(&element, &outputs),
+            move || its.run(&element, &its_outputs),
             move |panic| {
                 told.end(End::Panicked);
-                if let Some(element) = weak.upgrade() {
-                    gst::element_error!(
-                        element,
-                        gst::CoreError::Thread,
-                        ("the thread that fires pulses has failed ({panic}); the gate is without decisions until the pipeline is started anew")
-                    );
+                let Some(element) = weak.upgrade() else {
+                    return;
+                };
+                if element.imp().live_settings().fail_safe == FailSafe::Reject {
+                    for output in outputs.iter() {
+                        output.hold(true);
+                    }
                 }
+                gst::element_error!(
+                    element,
+                    gst::CoreError::Thread,
+                    ("the thread that fires pulses has failed ({panic}); the gate is without decisions until the pipeline is started anew")
+                );
             },
         )?;
         Ok((gate, thread))
     }
 
-    /// Takes in what a frame shows that arrives at `now`.
+    /// The time on the gate's clock, in nanoseconds.
+    pub fn now(&self) -> u64 {
+        self.clock.time().nseconds()
+    }
+
+    /// Takes in what a frame shows that arrives now.
     ///
     /// # Errors
     /// The thread has failed, which has been posted: frames that nobody decides on do not pass as if somebody did.
     pub fn frame(
         &self,
         observation: Observation,
+        arrival: Arrival,
         settings: &LiveSettings,
-        now: Option<u64>,
-    ) -> Result<Association, gst::FlowError> {
+    ) -> Result<Seen, gst::FlowError> {
         let mut state = self.state.lock();
         if state.end == Some(End::Panicked) {
             return Err(gst::FlowError::Error);
         }
-        let association = state.schedule.frame(observation, settings, now);
+        let waits = state.schedule.waits_for_frames();
+        let parts = state.schedule.parts_on_their_way();
+        let seen = state
+            .schedule
+            .frame(observation, arrival, settings, self.now());
         // Anything else only puts off what the thread waits for.
-        if matches!(association, Association::New(_)) {
+        if waits || parts != state.schedule.parts_on_their_way() {
             self.wake(&state);
         }
-        Ok(association)
+        Ok(seen)
     }
 
-    /// Time goes on, or stands still.
-    pub fn set_playing(&self, playing: bool) {
+    /// The pipeline plays.
+    pub fn play(&self) {
         let mut state = self.state.lock();
-        state.schedule.set_playing(playing);
+        state.schedule.play(self.now());
         self.wake(&state);
     }
 
-    /// Forgets the parts on their way.
-    pub fn clear(&self) {
+    /// Running time stands still from here on.
+    pub fn pause(&self, running: Option<u64>) {
+        self.state.lock().schedule.pause(running, self.now());
+    }
+
+    /// A flush has begun: whoever waits in [`Gate::drain`] does so no longer.
+    pub fn flush_start(&self) {
         let mut state = self.state.lock();
-        state.schedule.clear();
+        state.flushing = true;
         self.wake(&state);
     }
 
-    /// The settings have changed.
-    pub fn settings_changed(&self) {
-        self.wake(&self.state.lock());
+    /// The flush is over; what is on the belt stays there.
+    pub fn flush_stop(&self) {
+        let mut state = self.state.lock();
+        state.flushing = false;
+        state.schedule.flush();
     }
 
-    /// Waits until all parts on their way have been at the gate, as long as time goes on.
-    pub fn drain(&self) {
+    /// The settings are others from now on.
+    pub fn settings_changed(&self, settings: &LiveSettings) {
         let mut state = self.state.lock();
-        while state.end.is_none() && (state.busy || state.schedule.has_parts_to_come()) {
+        state.schedule.set_speed(settings.belt_speed, self.now());
+        self.wake(&state);
+    }
+
+    /// At the end of the stream: waits until all that is on its way has been at the gate, as long as the belt goes on.
+    pub fn drain(&self, settings: &LiveSettings) {
+        let mut state = self.state.lock();
+        state.schedule.end(settings, self.now());
+        self.wake(&state);
+        while state.end.is_none()
+            && !state.flushing
+            && (state.busy || state.schedule.has_more_to_come())
+        {
             self.changed.wait(&mut state);
         }
     }
@@ -123,9 +166,14 @@ impl Gate {
         self.end(End::Stopped);
     }
 
+    /// Parts that are on their way.
+    pub fn parts_on_their_way(&self) -> usize {
+        self.state.lock().schedule.parts_on_their_way()
+    }
+
     fn end(&self, end: End) {
         let mut state = self.state.lock();
-        state.end = Some(end);
+        state.end.get_or_insert(end);
         self.wake(&state);
     }
 
@@ -146,25 +194,18 @@ impl Gate {
                 return;
             };
             let settings = element.imp().live_settings();
-            let now = element.current_running_time().map(gst::ClockTime::nseconds);
-            // Without a clock nothing is due.
-            let action = now.map(|now| (now, state.schedule.next(now, &settings)));
-            match action {
-                None => {
-                    drop(element);
-                    self.changed.wait(&mut state);
-                }
-                Some((_, Action::Wait(until))) => {
-                    let wait = until.and_then(|until| clock_id(&element, until));
+            let now = self.now();
+            match state.schedule.next(now, &settings) {
+                Action::Wait(until) => {
                     // Whoever lets go of the element ends it: that is not to be this thread.
                     drop(element);
-                    self.wait(&mut state, wait);
+                    self.wait(&mut state, until);
                 }
-                Some((now, action)) => {
+                action => {
                     state.busy = true;
                     // Outputs and bus handlers run without the lock.
                     MutexGuard::unlocked(&mut state, || {
-                        carry_out(&element, outputs, action, now, &settings);
+                        self.carry_out(&element, outputs, action, now, &settings);
                     });
                     state.busy = false;
                     self.changed.notify_all();
@@ -173,10 +214,13 @@ impl Gate {
         }
     }
 
-    fn wait(&self, state: &mut MutexGuard<'_, State>, wait: Option<gst::SingleShotClockId>) {
-        match wait {
+    fn wait(&self, state: &mut MutexGuard<'_, State>, until: Option<u64>) {
+        // Clocks take differences as signed numbers; what is further away does not come.
+        let until = until.filter(|until| i64::try_from(*until).is_ok());
+        match until.map(gst::ClockTime::from_nseconds) {
             None => self.changed.wait(state),
-            Some(wait) => {
+            Some(until) => {
+                let wait = self.clock.new_single_shot_id(until);
                 state.wait = Some(wait.clone());
                 // How it ends does not matter: the schedule is asked what to do by then.
                 let _ = MutexGuard::unlocked(state, || wait.wait());
@@ -186,43 +230,26 @@ impl Gate {
     }
 }
 
-/// That running time on the element's clock; `None` where there is no clock, or it is too far away to come.
-fn clock_id(element: &VadLiteTrigger, until: u64) -> Option<gst::SingleShotClockId> {
-    let base = element.base_time()?.nseconds();
-    // Clocks take differences as signed numbers.
-    let time = base
-        .checked_add(until)
-        .filter(|time| i64::try_from(*time).is_ok())?;
-    let clock = element.clock()?;
-    Some(clock.new_single_shot_id(gst::ClockTime::from_nseconds(time)))
-}
-
-fn carry_out(
-    element: &VadLiteTrigger,
-    outputs: &[Output],
-    action: Action,
-    now: u64,
-    settings: &LiveSettings,
-) {
-    match action {
-        Action::Fire(part) => fire(element, outputs, part, now, settings),
-        Action::Pass(part) => gst::debug!(
-            CAT,
-            obj = element,
-            "passes at {}, decision={}: {part}",
-            time::display(now),
-            nick(settings.decision)
-        ),
-        Action::Alarm { first, part } => {
-            gst::debug!(
+impl Gate {
+    fn carry_out(
+        &self,
+        element: &VadLiteTrigger,
+        outputs: &[Output],
+        action: Action,
+        now: u64,
+        settings: &LiveSettings,
+    ) {
+        match action {
+            Action::Fire(part) => self.fire(element, outputs, part, now, settings),
+            Action::Pass(part) => gst::debug!(
                 CAT,
                 obj = element,
-                "watchdog at {}: no inspected frame for {}, fail-safe={}: {part}",
+                "passes at {}, decision={}: {part}",
                 time::display(now),
-                time::display(settings.watchdog),
-                nick(settings.fail_safe)
-            );
-            if first {
+                nick(settings.decision)
+            ),
+            Action::Alarm => {
+                element.imp().count_silence();
                 gst::element_warning!(
                     element,
                     gst::StreamError::Failed,
@@ -233,8 +260,79 @@ fn carry_out(
                     )
                 );
             }
+            Action::Hold(held) => self.hold(element, outputs, held, now),
+            Action::Wait(_) => {}
         }
-        Action::Wait(_) => {}
+    }
+
+    /// Fires for a part that is at the gate.
+    fn fire(
+        &self,
+        element: &VadLiteTrigger,
+        outputs: &[Output],
+        part: Part,
+        now: u64,
+        settings: &LiveSettings,
+    ) {
+        let after = Duration::from_nanos(now.saturating_sub(part.due));
+        let pulse = Pulse {
+            part,
+            fired: Instant::now(),
+            // All that nobody has seen is rejected.
+            width: Duration::from_nanos(settings.pulse.max(part.unseen_for)),
+            late: if part.late { after } else { Duration::ZERO },
+        };
+        let given_up = outputs.iter().filter(|output| output.push(pulse).is_some());
+        let dropped = given_up.count() as u64;
+        element.imp().count_pulse(&part, after, dropped);
+        gst::debug!(
+            CAT,
+            obj = element,
+            "fired at {}, {after:?} after its time, decision={}: {part}; {dropped} dropped",
+            time::display(now),
+            nick(settings.decision)
+        );
+        let fired = self.running(element, now);
+        let message = PulseFired {
+            part: part.number,
+            frame: part.worst_frame,
+            score: part.score,
+            threshold: part.threshold,
+            reason: pulse.reason(),
+            due: fired.saturating_sub(after.as_nanos() as u64),
+            fired,
+            pulse: pulse.width.as_nanos() as u64,
+            late: part.late,
+            dropped,
+        };
+        message.post(element);
+    }
+
+    /// Holds the gate, or lets it go.
+    fn hold(&self, element: &VadLiteTrigger, outputs: &[Output], held: bool, now: u64) {
+        for output in outputs {
+            output.hold(held);
+        }
+        element.imp().count_hold(held, now);
+        let what = if held { "held" } else { "let go" };
+        gst::info!(
+            CAT,
+            obj = element,
+            "the gate is {what} at {}",
+            time::display(now)
+        );
+        let message = GateHeld {
+            held,
+            time: self.running(element, now),
+        };
+        message.post(element);
+    }
+
+    /// The running time at `now` in nanoseconds, or what the gate's clock says where no other clock runs.
+    fn running(&self, element: &VadLiteTrigger, now: u64) -> u64 {
+        let running = element.current_running_time();
+        let since = self.now().saturating_sub(now);
+        running.map_or(now, |running| running.nseconds().saturating_sub(since))
     }
 }
 
@@ -242,45 +340,6 @@ fn carry_out(
 fn nick<E: ToValue + StaticType>(value: E) -> String {
     let value = value.to_value();
     glib::EnumValue::from_value(&value).map_or_else(String::new, |(_, value)| value.nick().into())
-}
-
-/// Fires for a part that is at the gate.
-fn fire(
-    element: &VadLiteTrigger,
-    outputs: &[Output],
-    part: Part,
-    now: u64,
-    settings: &LiveSettings,
-) {
-    let after = Duration::from_nanos(now.saturating_sub(part.due));
-    let pulse = Pulse {
-        part,
-        fired: Instant::now(),
-        width: Duration::from_nanos(settings.pulse),
-        late: if part.late { after } else { Duration::ZERO },
-    };
-    let given_up = outputs.iter().filter(|output| output.push(pulse).is_some());
-    let dropped = given_up.count() as u64;
-    element.imp().count_pulse(&part, after, dropped);
-    gst::debug!(
-        CAT,
-        obj = element,
-        "fired at {}, {after:?} after its time, decision={}: {part}; {dropped} dropped",
-        time::display(now),
-        nick(settings.decision)
-    );
-    let fired = PulseFired {
-        part: part.number,
-        frame: part.worst_frame,
-        score: part.score,
-        threshold: part.threshold,
-        reason: pulse.reason(),
-        due: part.due,
-        fired: now,
-        late: part.late,
-        dropped,
-    };
-    fired.post(element);
 }
 
 #[cfg(test)]

@@ -2,27 +2,34 @@
 
 use super::CAT;
 use super::gate::Gate;
-use super::observation::{Inspection, Observation};
+use super::observation::{Inspection, Observation, Reader};
 use super::output::{Event, Output, OutputError, Report, Target};
 use super::parts::{Association, MOST, Part};
 use super::properties::properties;
-use super::settings::{LiveSettings, Settings};
+use super::schedule::Seen;
+use super::settings::{FailSafe, LiveSettings, Settings};
+use super::stamps::Arrival;
 use super::stats::Stats;
 use crate::elements::messages::{BusMessage, OutputChanged, OutputEvent};
+use crate::elements::refused::Refused;
+use crate::elements::{is_live, time};
 use crate::thread::Owned;
 use crate::video::meta::FieldError;
 use gst::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 use parking_lot::Mutex;
-use std::mem;
+use smallvec::SmallVec;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 #[derive(Default)]
 pub struct VadLiteTrigger {
     settings: Mutex<Settings>,
+    refused: Mutex<Refused>,
     stats: Mutex<Stats>,
+    /// In place of the system's clock.
+    clock: Mutex<Option<gst::Clock>>,
     /// Between start and stop.
     running: Mutex<Option<Running>>,
 }
@@ -32,14 +39,22 @@ struct Running {
     thread: Owned,
     /// Held beside the thread's own, so that they end after it and not in it.
     outputs: Arc<[Output]>,
+    reader: Reader,
+    /// The source waits for nobody.
+    live: bool,
+    playing: bool,
     /// What has been warned of, which is done once.
-    warned: Warned,
+    warned: SmallVec<[Cause; 5]>,
 }
 
-#[derive(Default)]
-struct Warned {
-    uninspected: bool,
-    unreadable: bool,
+/// What frames are warned of, each once a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Uninspected,
+    Unreadable,
+    Lost,
+    Time,
+    TooMany,
 }
 
 #[glib::object_subclass]
@@ -69,15 +84,21 @@ impl ObjectImpl for VadLiteTrigger {
             "output" => gst::debug!(CAT, imp = self, "the property output is set"),
             name => gst::debug!(CAT, imp = self, "the property {name} is {value:?}"),
         }
-        self.settings.lock().set(pspec.name(), value);
-        if let Some(gate) = self.gate() {
-            gate.settings_changed();
+        let set = self.settings.lock().set(pspec.name(), value);
+        let gate = self.gate();
+        let warning = self.refused.lock().note(pspec.name(), set, gate.is_some());
+        if let Some(warning) = warning {
+            gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{warning}"));
+        }
+        if let Some(gate) = gate {
+            gate.settings_changed(&self.live_settings());
         }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         if pspec.name() == "stats" {
-            return self.stats.lock().structure().to_value();
+            let now = self.gate().map(|gate| gate.now());
+            return self.stats.lock().structure(now).to_value();
         }
         self.settings
             .lock()
@@ -124,7 +145,11 @@ impl ElementImpl for VadLiteTrigger {
         gst::debug!(CAT, imp = self, "state change {transition:?}");
         if let Some(gate) = self.gate() {
             match transition {
-                gst::StateChange::PlayingToPaused => gate.set_playing(false),
+                gst::StateChange::PlayingToPaused => {
+                    let running = self.obj().current_running_time();
+                    gate.pause(running.map(gst::ClockTime::nseconds));
+                    self.set_playing(false);
+                }
                 // An end of stream that waits for parts holds the pad.
                 gst::StateChange::PausedToReady => gate.stop(),
                 _ => {}
@@ -134,7 +159,8 @@ impl ElementImpl for VadLiteTrigger {
         if transition == gst::StateChange::PausedToPlaying
             && let Some(gate) = self.gate()
         {
-            gate.set_playing(true);
+            self.set_playing(true);
+            gate.play();
         }
         Ok(success)
     }
@@ -154,9 +180,7 @@ impl BaseTransformImpl for VadLiteTrigger {
                 ("the property {property}: {reason}")
             )
         };
-        settings
-            .check()
-            .map_err(|reason| gst::error_msg!(gst::LibraryError::Settings, ("{reason}")))?;
+        self.refused.lock().check()?;
         let targets =
             Target::parse_all(&settings.output).map_err(|error| refused("output", &error))?;
         gst::debug!(CAT, imp = self, "outputs: {targets:?}");
@@ -176,12 +200,13 @@ impl BaseTransformImpl for VadLiteTrigger {
             })
             .collect::<Result<Arc<[_]>, OutputError>>()
             .map_err(|error| refused(error.property(), &error))?;
-        let (gate, thread) = Gate::start(&self.obj(), outputs.clone()).map_err(|error| {
-            gst::error_msg!(
-                gst::CoreError::Thread,
-                ("no thread can be started to fire pulses: {error}")
-            )
-        })?;
+        let (gate, thread) =
+            Gate::start(&self.obj(), outputs.clone(), self.clock()).map_err(|error| {
+                gst::error_msg!(
+                    gst::CoreError::Thread,
+                    ("no thread can be started to fire pulses: {error}")
+                )
+            })?;
         gst::debug!(
             CAT,
             imp = self,
@@ -193,8 +218,12 @@ impl BaseTransformImpl for VadLiteTrigger {
             gate,
             thread,
             outputs,
-            warned: Warned::default(),
+            reader: Reader::default(),
+            live: false,
+            playing: false,
+            warned: SmallVec::new(),
         });
+        self.warn_of_settings(&settings.live);
         Ok(())
     }
 
@@ -203,6 +232,15 @@ impl BaseTransformImpl for VadLiteTrigger {
         if let Some(running) = running {
             running.gate.stop();
             running.thread.join();
+            let left = running.gate.parts_on_their_way() as u64;
+            if left > 0 {
+                self.stats.lock().lost += left;
+                gst::element_imp_warning!(
+                    self,
+                    gst::StreamError::Failed,
+                    ("stopped with {left} parts on their way to the gate, which pass it")
+                );
+            }
             // They have a while to send what they have.
             drop(running.outputs);
         }
@@ -214,9 +252,20 @@ impl BaseTransformImpl for VadLiteTrigger {
         if let Some(gate) = self.gate() {
             match event.view() {
                 gst::EventView::Caps(caps) => gst::debug!(CAT, imp = self, "{}", caps.caps()),
+                gst::EventView::Segment(_) => {
+                    let live = is_live(self.obj().sink_pad());
+                    if let Some(running) = self.running.lock().as_mut() {
+                        running.live = live;
+                    }
+                }
+                gst::EventView::FlushStart(_) => gate.flush_start(),
                 gst::EventView::FlushStop(_) => {
-                    gst::debug!(CAT, imp = self, "flushed: parts on their way are forgotten");
-                    gate.clear();
+                    gst::debug!(
+                        CAT,
+                        imp = self,
+                        "flushed: parts on their way stay on the belt"
+                    );
+                    gate.flush_stop();
                 }
                 gst::EventView::Eos(_) => {
                     gst::debug!(
@@ -224,7 +273,7 @@ impl BaseTransformImpl for VadLiteTrigger {
                         imp = self,
                         "end of stream: waits for parts on their way"
                     );
-                    gate.drain();
+                    gate.drain(&self.live_settings());
                     gst::debug!(CAT, imp = self, "end of stream goes on");
                 }
                 _ => {}
@@ -237,38 +286,44 @@ impl BaseTransformImpl for VadLiteTrigger {
         &self,
         buffer: &gst::Buffer,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let Some(gate) = self.gate() else {
-            return Ok(gst::FlowSuccess::Ok);
-        };
         let element = self.obj();
         let segment = element.segment();
-        let time = segment
+        let stamp = segment
             .downcast_ref::<gst::ClockTime>()
             .and_then(|segment| segment.to_running_time(buffer.pts()));
-        let now = element.current_running_time();
-        // A frame without a time was taken just now.
-        let Some(time) = time.or(now).map(gst::ClockTime::nseconds) else {
-            gst::debug!(
-                CAT,
-                imp = self,
-                "a frame without a time, and no clock: it counts to no part"
-            );
-            return Ok(gst::FlowSuccess::Ok);
+        let (gate, read, live, playing) = match self.running.lock().as_mut() {
+            Some(running) => (
+                running.gate.clone(),
+                running.reader.read(buffer),
+                running.live,
+                running.playing,
+            ),
+            None => return Ok(gst::FlowSuccess::Ok),
         };
-        let now = now.map(gst::ClockTime::nseconds);
+        let (observation, unreadable) = read;
+        let running = element.current_running_time().filter(|_| playing);
+        let arrival = Arrival {
+            stamp: stamp.map(gst::ClockTime::nseconds),
+            running: running.map(gst::ClockTime::nseconds),
+            live,
+        };
         let settings = self.live_settings();
-        let (observation, unreadable) = Observation::read(buffer, time);
-        let association = gate.frame(observation, &settings, now)?;
-        match association {
-            Association::None => gst::log!(CAT, imp = self, "{observation}; {association}"),
-            _ => gst::debug!(CAT, imp = self, "{observation}; {association}"),
+        let seen = gate.frame(observation, arrival, &settings)?;
+        let taken = time::display(seen.taken.at);
+        match seen.association {
+            Association::None => {
+                gst::log!(CAT, imp = self, "{observation}; taken at {taken}; no part");
+            }
+            association => {
+                gst::debug!(
+                    CAT,
+                    imp = self,
+                    "{observation}; taken at {taken}; {association}"
+                );
+            }
         }
-        if observation.inspection == Inspection::Failed {
-            self.warn_of_uninspected(unreadable, &settings);
-        }
-        if association == Association::TooMany {
-            self.count_lost_part();
-        }
+        self.stats.lock().count_frame(&observation, &seen);
+        self.warn_of_frame(&observation, &seen, unreadable, &settings);
         Ok(gst::FlowSuccess::Ok)
     }
 }
@@ -281,55 +336,110 @@ impl VadLiteTrigger {
             .map(|running| running.gate.clone())
     }
 
+    /// What the gate goes by: the clock that was set, or one that is monotonic.
+    fn clock(&self) -> gst::Clock {
+        let set = self.clock.lock().clone();
+        set.unwrap_or_else(|| {
+            let clock: gst::SystemClock = glib::Object::builder()
+                .property("clock-type", gst::ClockType::Monotonic)
+                .build();
+            clock.upcast()
+        })
+    }
+
+    pub fn set_clock(&self, clock: gst::Clock) {
+        *self.clock.lock() = Some(clock);
+    }
+
+    fn set_playing(&self, playing: bool) {
+        if let Some(running) = self.running.lock().as_mut() {
+            running.playing = playing;
+        }
+    }
+
     /// The properties that may change while playing.
     pub fn live_settings(&self) -> LiveSettings {
         self.settings.lock().live
     }
 
-    /// Warns of the first frame that was not inspected, and of the first result that is not understood.
-    fn warn_of_uninspected(&self, unreadable: Option<FieldError>, settings: &LiveSettings) {
-        let new = self.running.lock().as_mut().is_some_and(|running| {
-            let warned = &mut running.warned;
-            !mem::replace(
-                match unreadable {
-                    Some(_) => &mut warned.unreadable,
-                    None => &mut warned.uninspected,
-                },
-                true,
-            )
-        });
-        if !new {
-            return;
+    /// Warns of settings under which bad parts pass.
+    fn warn_of_settings(&self, settings: &LiveSettings) {
+        if settings.goes_by_belt() && settings.belt_speed == 0.0 {
+            gst::element_imp_warning!(
+                self,
+                gst::LibraryError::Settings,
+                ("distance is set and belt-speed is 0: the belt stands, and no part comes to the gate until belt-speed is set (delay is not used)")
+            );
         }
-        let consequence = settings.fail_safe.consequence();
-        match unreadable {
-            Some(error) => gst::element_imp_warning!(
+        if settings.fail_safe == FailSafe::Reject && settings.watchdog == 0 {
+            gst::element_imp_warning!(
                 self,
-                gst::StreamError::Failed,
-                ("a result on a frame cannot be read: {error}; the frame counts as not inspected, {consequence}")
-            ),
-            None => gst::element_imp_warning!(
-                self,
-                gst::StreamError::Failed,
-                ("a frame passes that vadlite has not inspected; {consequence}")
-            ),
+                gst::LibraryError::Settings,
+                ("fail-safe=reject without watchdog: when frames stay away, parts pass; set watchdog to the longest time without an inspected frame")
+            );
         }
     }
 
-    /// Counts a part that passes because too many are on their way, and warns of the first.
-    fn count_lost_part(&self) {
-        let first = {
-            let mut stats = self.stats.lock();
-            stats.lost += 1;
-            stats.lost == 1
-        };
-        if first {
+    /// Warns of what is wrong with a frame, of each cause once.
+    fn warn_of_frame(
+        &self,
+        observation: &Observation,
+        seen: &Seen,
+        unreadable: Option<FieldError>,
+        settings: &LiveSettings,
+    ) {
+        let failed = observation.inspection == Inspection::Failed;
+        let wrong = [
+            (unreadable.is_some(), Cause::Unreadable),
+            (failed && unreadable.is_none(), Cause::Uninspected),
+            (observation.lost > 0, Cause::Lost),
+            (seen.taken.implausible.is_some(), Cause::Time),
+            (seen.too_many > 0, Cause::TooMany),
+        ];
+        for (_, cause) in wrong.into_iter().filter(|(wrong, _)| *wrong) {
+            let new = self.running.lock().as_mut().is_some_and(|running| {
+                let new = !running.warned.contains(&cause);
+                if new {
+                    running.warned.push(cause);
+                }
+                new
+            });
+            if !new {
+                continue;
+            }
+            let consequence = settings.fail_safe.consequence();
+            let text = match (cause, &unreadable, seen.taken.implausible) {
+                (Cause::Unreadable, Some(error), _) => format!(
+                    "a result on a frame cannot be read: {error}; the frame counts as not inspected, {consequence}"
+                ),
+                (Cause::Lost, ..) => format!(
+                    "{} frames are missing before a frame: nobody has inspected them, {consequence}",
+                    observation.lost
+                ),
+                (Cause::Time, _, Some(wrong)) => format!(
+                    "the time stamp of a frame is {wrong}, so it is taken to be of now; the source's clock is not the pipeline's (do-timestamp=true stamps frames as they come)"
+                ),
+                (Cause::TooMany, ..) => format!(
+                    "{MOST} parts are on their way to the gate, and others pass; the delay is too long"
+                ),
+                _ => format!("a frame passes that vadlite has not inspected; {consequence}"),
+            };
             gst::element_imp_warning!(
                 self,
                 gst::StreamError::Failed,
-                ("{MOST} parts are on their way to the gate, and others pass; the delay is too long")
+                ("{text}; told once, and counted")
             );
         }
+    }
+
+    /// Counts that no inspected frame has come for the watchdog's time.
+    pub fn count_silence(&self) {
+        self.stats.lock().silences += 1;
+    }
+
+    /// Counts that the gate is held, or let go.
+    pub fn count_hold(&self, held: bool, now: u64) {
+        self.stats.lock().set_held(held, now);
     }
 
     /// Counts a pulse that was fired so long after its part was at the gate.

@@ -26,13 +26,16 @@ impl Display for Observation {
         };
         write!(
             f,
-            "{} taken at {}: {inspection}, score {} of threshold {}{}",
+            "{}: {inspection}, score {} of threshold {}{}",
             Number(self.frame),
-            time::display(self.time),
             self.score,
             self.threshold,
             if self.flagged { ", flagged" } else { "" }
-        )
+        )?;
+        match self.lost {
+            0 => Ok(()),
+            lost => write!(f, ", {lost} missing before it"),
+        }
     }
 }
 
@@ -40,14 +43,15 @@ impl Display for Part {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "part {} since {}, due at {}{}: {}, {} of {} frames, at worst {} with score {} of threshold {}",
+            "part {} since {}, due at {}{}: {}, {} of {} inspected frames, {} unseen, at worst {} with score {} of threshold {}",
             self.number,
             time::display(self.since),
             time::display(self.due),
             if self.late { " (known too late)" } else { "" },
             self.reason.name(),
             self.flagged,
-            self.frames,
+            self.inspected,
+            self.unseen,
             Number(self.worst_frame),
             self.score,
             self.threshold

@@ -8,13 +8,15 @@
  * when the part is there. Frames pass it untouched and are never held up.
  *
  * A flagged frame begins a part. Frames within `merge-window` of it show the same part, and `decision` says how they make one decision:
- * `any` flagged frame rejects the part (the default), the `majority` of its frames, or the frame with the highest score (`max`). It is
- * made when the part is at the gate, from the frames that have come by then: `delay` after its first flagged frame was taken, or what
- * `distance` and `belt-speed` make of it. A part that is known to be bad only after that is fired for at once and counted as late. Where
- * several `vadlite` in a row have looked at a frame, one that flags it is enough.
+ * `any` flagged frame rejects the part (the default), the `majority` of its inspected frames, or the frame with the highest score (`max`).
+ * It is made when the part is at the gate, from the frames that have come by then: `delay` after its first flagged frame was taken, or
+ * when the belt has gone `distance` at the `belt-speed` that is set from time to time. A part that is known to be bad only after that is
+ * fired for at once and counted as late. Where several `vadlite` in a row have looked at a frame, one that flags it is enough.
  *
  * What passes uninspected is reported, and with `fail-safe=reject` rejected: a frame that a `vadlite` could not inspect (those that its
- * `interval` leaves out on purpose are none of these), one without a result, and each `watchdog` without an inspected frame.
+ * `interval` leaves out on purpose are none of these), one without a result, frames that are missing, and all that passes when no
+ * inspected frame has come for `watchdog`: then the gate is held, without a gap, until what is inspected again is at the gate.
+ * `docs/gate.md` lists all that can happen, and what is done then.
  *
  * Pulses go to the addresses in `output`, each with a thread and a queue of its own, so that none holds up the pipeline or another one:
  *
@@ -24,16 +26,19 @@
  * - `gpio://CHIP/LINE[?active-low]`: the same with a line of the GPIO character device.
  *
  * Each pulse is an element message `vadlitetrigger` with `part`, `frame` (the one with the highest score; left out where no frame stands
- * for the part), `score`, `threshold`, `reason` (`flagged` or `fail-safe`), `due`, `fired`, `late` and `dropped`; what happens at an output
+ * for the part), `score`, `threshold`, `reason` (`flagged` or `fail-safe`), `due`, `fired`, `pulse` (its width), `late` and `dropped`; when
+ * the gate is held or let go, that is a message `vadlitetrigger-gate` with `held` and `time`; what happens at an output
  * is a message `vadlitetrigger-output` with `output`, `event` (`connected`, `disconnected` or `missed`) and `reason` or `part`.
  *
  * The property `stats` counts `pulses` fired; of these `late`, known after the part was at the gate, and `fail-safe`, for uninspected
  * parts; pulses `missed` by an output that was away, and `dropped` by a full queue; parts `lost`, which pass because 10,000 others are on
- * their way; `connected` outputs and their `reconnects`; and `error-median`, `error-p99` and `error-max` of the time of firing in ns, of
- * those that were not late.
+ * their way or the element is stopped; frames `uninspected` and `frames-lost`, and `implausible-times` of frames; `silences` longer than
+ * `watchdog`, and how long the gate was `held` in ns; `connected` outputs and their `reconnects`; and `error-median`, `error-p99` and
+ * `error-max` of the time of firing in ns, of those that were not late.
  *
- * All times are running times in ns, on the pipeline's clock. `GST_DEBUG=vadlitetrigger:5` logs what is decided about each part and when,
- * `vadlitetrigger:6` every frame.
+ * Times in messages are running times in ns. Parts and pulses go by a monotonic clock: the belt stops neither for a pause nor for a
+ * flush, and a frame whose time stamp cannot be believed is taken to be of now, which is reported once.
+ * `GST_DEBUG=vadlitetrigger:5` logs what is decided about each part and when, `vadlitetrigger:6` every frame.
  *
  * ## Example launch line
  *
@@ -48,8 +53,10 @@
  * A gate 0.8 m behind the camera. Parts are seen for up to 0.3 s, and what passes uninspected is rejected.
  */
 use gst::prelude::*;
+use gst::subclass::prelude::*;
 use std::sync::LazyLock;
 
+mod belt;
 mod gate;
 mod imp;
 mod log;
@@ -69,6 +76,7 @@ mod properties;
 mod pulse;
 mod schedule;
 mod settings;
+mod stamps;
 mod stats;
 
 pub use parts::Decision;
@@ -85,6 +93,13 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 glib::wrapper! {
     /// A `GstBaseTransform` that passes frames on untouched.
     pub struct VadLiteTrigger(ObjectSubclass<imp::VadLiteTrigger>) @extends gst_base::BaseTransform, gst::Element, gst::Object;
+}
+
+impl VadLiteTrigger {
+    /// From the next start on parts and pulses go by `clock`, in place of the system's monotonic one: for tests and simulations.
+    pub fn set_clock(&self, clock: impl IsA<gst::Clock>) {
+        self.imp().set_clock(clock.upcast());
+    }
 }
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

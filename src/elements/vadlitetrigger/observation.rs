@@ -1,6 +1,7 @@
 //! What the results on one frame say together, of however many `vadlite` there were.
 
 use crate::video::meta::{FieldError, FrameResult};
+use smallvec::SmallVec;
 
 /// Whether a frame was looked at. In this order one result prevails over another on the same frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,10 +16,10 @@ pub enum Inspection {
 /// What is known of one frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Observation {
-    /// When it was taken: running time in nanoseconds.
-    pub time: u64,
     /// Its number; `None` where no result has one.
     pub frame: Option<u64>,
+    /// Frames missing before it: before `vadlite` as its result says, and between there and here.
+    pub lost: u64,
     /// The score that is largest relative to its threshold, and that threshold; 0 where there is no result.
     pub score: f64,
     pub threshold: f64,
@@ -29,37 +30,15 @@ pub struct Observation {
 
 impl Observation {
     /// A frame that nobody knows anything of.
-    pub fn uninspected(frame: Option<u64>, time: u64) -> Self {
+    pub fn uninspected(frame: Option<u64>) -> Self {
         Self {
-            time,
             frame,
+            lost: 0,
             score: 0.0,
             threshold: 0.0,
             flagged: false,
             inspection: Inspection::Failed,
         }
-    }
-
-    /// The results on a frame that was taken at `time`, and the first error among those that cannot be read. These count as not
-    /// inspected, as does a frame without a result.
-    pub fn read(buffer: &gst::BufferRef, time: u64) -> (Self, Option<FieldError>) {
-        let mut observation = Self::uninspected(None, time);
-        let mut inspection = None;
-        let mut unreadable = None;
-        FrameResult::read_all(buffer, |result| {
-            let one = match &result {
-                Ok(result) if result.inspected => Inspection::Inspected,
-                Ok(result) if result.skipped => Inspection::Skipped,
-                _ => Inspection::Failed,
-            };
-            inspection = inspection.max(Some(one));
-            match result {
-                Ok(result) => observation.add(&result),
-                Err(error) => unreadable = unreadable.take().or(Some(error)),
-            }
-        });
-        observation.inspection = inspection.unwrap_or(Inspection::Failed);
-        (observation, unreadable)
     }
 
     fn add(&mut self, result: &FrameResult<'_>) {
@@ -68,6 +47,57 @@ impl Observation {
         if self.frame.is_none() || more {
             self.frame = Some(result.frame);
             (self.score, self.threshold) = (result.score, result.threshold);
+        }
+    }
+}
+
+/// Reads the results on the frames of one stream.
+#[derive(Debug, Default)]
+pub struct Reader {
+    /// The last number that each of the results had, in their order on a frame.
+    numbers: SmallVec<[u64; 4]>,
+}
+
+impl Reader {
+    /// The results on a frame, and the first error among those that cannot be read. These count as not inspected, as does a frame without
+    /// a result.
+    pub fn read(&mut self, buffer: &gst::BufferRef) -> (Observation, Option<FieldError>) {
+        let mut observation = Observation::uninspected(None);
+        let mut inspection = None;
+        let mut unreadable = None;
+        let mut index = 0;
+        FrameResult::read_all(buffer, |result| {
+            let one = match &result {
+                Ok(result) if result.inspected => Inspection::Inspected,
+                Ok(result) if result.skipped => Inspection::Skipped,
+                _ => Inspection::Failed,
+            };
+            inspection = inspection.max(Some(one));
+            match result {
+                Ok(result) => {
+                    let between = self.missing(index, result.frame);
+                    observation.lost = observation.lost.max(result.lost.saturating_add(between));
+                    observation.add(&result);
+                }
+                Err(error) => unreadable = unreadable.take().or(Some(error)),
+            }
+            index += 1;
+        });
+        observation.inspection = inspection.unwrap_or(Inspection::Failed);
+        (observation, unreadable)
+    }
+
+    /// How many numbers are left out before this one. One that does not go on is that of an element that was started anew.
+    fn missing(&mut self, index: usize, number: u64) -> u64 {
+        match self.numbers.get_mut(index) {
+            Some(last) => {
+                let last = std::mem::replace(last, number);
+                number.saturating_sub(last).saturating_sub(1)
+            }
+            None => {
+                self.numbers.push(number);
+                0
+            }
         }
     }
 }
@@ -122,7 +152,7 @@ mod tests {
     }
 
     fn read(results: &[FrameResult<'_>]) -> Observation {
-        let (observation, unreadable) = Observation::read(&buffer(results), 7);
+        let (observation, unreadable) = Reader::default().read(&buffer(results));
         assert_eq!(unreadable, None);
         observation
     }
@@ -130,15 +160,15 @@ mod tests {
     #[test]
     fn one_result_is_what_it_says() {
         let seen = Observation {
-            time: 7,
             frame: Some(3),
+            lost: 0,
             score: 2.0,
             threshold: 1.5,
             flagged: true,
             inspection: Inspection::Inspected,
         };
         assert_eq!(read(&[result(3, 2.0, 1.5, INSPECTED)]), seen);
-        assert_eq!(read(&[]), Observation::uninspected(None, 7));
+        assert_eq!(read(&[]), Observation::uninspected(None));
         let skipped = read(&[result(3, 0.0, 1.5, SKIPPED)]);
         assert_eq!(skipped.inspection, Inspection::Skipped);
         assert_eq!(skipped.frame, Some(3));
@@ -178,12 +208,38 @@ mod tests {
             .unwrap()
             .mut_structure()
             .set("score", "high");
-        let (observation, unreadable) = Observation::read(&buffer, 7);
+        let (observation, unreadable) = Reader::default().read(&buffer);
         assert_eq!(unreadable.unwrap().field, "score");
         assert_eq!(observation.inspection, Inspection::Failed);
         // What could be read still counts.
         assert!(observation.flagged);
         assert_eq!((observation.frame, observation.score), (Some(3), 2.0));
+    }
+
+    #[test]
+    fn frames_missing_before_and_between_the_elements_are_told() {
+        let mut reader = Reader::default();
+        let mut lost = |numbers: &[(u64, u64)]| {
+            let results: Vec<_> = numbers
+                .iter()
+                .map(|&(frame, lost)| FrameResult {
+                    lost,
+                    ..result(frame, 0.5, 1.0, INSPECTED)
+                })
+                .collect();
+            reader.read(&buffer(&results)).0.lost
+        };
+        // Of two elements one has begun later.
+        assert_eq!(lost(&[(5, 0), (2, 0)]), 0);
+        assert_eq!(lost(&[(6, 0), (3, 0)]), 0);
+        assert_eq!(lost(&[(7, 2), (4, 0)]), 2);
+        // Two are missing between there and here, and one before.
+        assert_eq!(lost(&[(10, 0), (7, 1)]), 3);
+        assert_eq!(lost(&[]), 0);
+        assert_eq!(lost(&[(12, 0), (9, 0)]), 1);
+        // The first was started anew.
+        assert_eq!(lost(&[(0, 0), (10, 0)]), 0);
+        assert_eq!(lost(&[(u64::MAX, u64::MAX), (11, 0)]), u64::MAX);
     }
 
     proptest! {

@@ -130,6 +130,10 @@ impl Output {
         match *target {}
     }
 
+    pub fn hold(&self, _held: bool) {
+        match *self {}
+    }
+
     pub fn push(&self, _pulse: Pulse) -> Option<Pulse> {
         match *self {}
     }

@@ -1,7 +1,8 @@
 //! Which frames show the same part, and whether it is rejected: one part, one decision, made when the part is at the gate.
 
-use super::observation::Observation;
-use std::collections::BTreeMap;
+use super::belt::Belt;
+use super::observation::{Inspection, Observation};
+use super::settings::LiveSettings;
 
 /// Parts between camera and gate that are remembered; more is a mistaken `delay`.
 pub const MOST: usize = 10_000;
@@ -14,9 +15,9 @@ pub enum Decision {
     #[default]
     #[enum_value(name = "Any: one flagged frame rejects the part", nick = "any")]
     Any,
-    /// More than half of the part's frames are flagged, counted from the first flagged one on
+    /// More than half of the part's inspected frames are flagged, counted from the first flagged one on
     #[enum_value(
-        name = "Majority: more than half of the frames from the first flagged one on",
+        name = "Majority: more than half of the inspected frames from the first flagged one on",
         nick = "majority"
     )]
     Majority,
@@ -46,18 +47,65 @@ impl Reason {
     }
 }
 
-/// A part on its way to the gate. Times are running times in nanoseconds.
+/// Where on its way a part, or the edge of something that nobody has seen, is at the gate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum AtGate {
+    /// At this time on the gate's clock, in nanoseconds.
+    Time(u64),
+    /// When the belt has come to this position, in metres.
+    Position(f64),
+}
+
+impl AtGate {
+    /// What was taken at this time on the gate's clock.
+    pub fn of(taken: u64, settings: &LiveSettings, belt: &Belt) -> Self {
+        match settings.goes_by_belt() {
+            true => Self::Position(belt.position(taken) + settings.distance),
+            false => Self::Time(taken.saturating_add(settings.delay)),
+        }
+    }
+
+    /// When that is, if the belt goes on as it does; `None` while it stands.
+    pub fn time(self, belt: &Belt) -> Option<u64> {
+        match self {
+            Self::Time(time) => Some(time),
+            Self::Position(position) => belt.time_at(position),
+        }
+    }
+}
+
+/// What a frame says about the part that it shows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct View {
+    /// When it was taken, along the stream: see [`Taken`](super::stamps::Taken).
+    pub along: u64,
+    /// When what it shows is at the gate.
+    pub at_gate: AtGate,
+    /// Why it speaks for rejecting its part.
+    pub reject: Option<Reason>,
+    /// For how long from then on nobody has seen anything, in nanoseconds; 0 for an inspected frame.
+    pub unseen: u64,
+}
+
+/// A part on its way to the gate. Times are on the gate's clock in nanoseconds, but for `since`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Part {
     /// Counted from 0 since the element started.
     pub number: u64,
-    /// When the first frame was taken that speaks for rejecting it.
+    /// When the first frame was taken that speaks for rejecting it, along the stream.
     pub since: u64,
-    /// When it is at the gate.
+    at_gate: AtGate,
+    /// When it is at the gate; the largest number while the belt stands.
     pub due: u64,
-    /// Frames that show it, and those of them that speak for rejecting it.
+    /// Frames that show it.
     pub frames: u32,
+    /// Of these, the inspected ones, and those of them that are flagged.
+    pub inspected: u32,
     pub flagged: u32,
+    /// Frames that should have been inspected and were not, where that speaks for rejecting it.
+    pub unseen: u32,
+    /// For how long from `since` on frames are of that kind, in nanoseconds.
+    pub unseen_for: u64,
     /// The frame with the highest score; `None` where no frame with a number shows the part.
     pub worst_frame: Option<u64>,
     pub score: f64,
@@ -68,26 +116,39 @@ pub struct Part {
 }
 
 impl Part {
-    /// Whether the part is to be rejected, by the frames that have come.
+    /// Whether the part is to be rejected, by the frames that have come. A frame that was not inspected may have shown anything.
     pub fn rejected(&self, decision: Decision) -> bool {
         match decision {
             // It exists because a frame was flagged.
             Decision::Any => true,
-            Decision::Majority => 2 * self.flagged > self.frames,
-            Decision::Max => self.score > self.threshold || self.reason == Reason::FailSafe,
+            Decision::Majority => 2 * (self.flagged + self.unseen) > self.inspected + self.unseen,
+            Decision::Max => self.score > self.threshold || self.unseen > 0,
         }
     }
 
-    fn add(&mut self, observation: &Observation, reject: Option<Reason>) {
+    fn add(&mut self, observation: &Observation, view: &View) {
         self.frames += 1;
-        self.flagged += u32::from(reject.is_some());
+        self.inspected += u32::from(observation.inspection == Inspection::Inspected);
+        match view.reject {
+            Some(Reason::Flagged) => {
+                self.flagged += 1;
+                self.reason = Reason::Flagged;
+                // Another vadlite has failed on the frame that this one flags.
+                if observation.inspection != Inspection::Inspected {
+                    self.inspected += 1;
+                }
+            }
+            Some(Reason::FailSafe) => {
+                self.unseen += 1;
+                let until = view.along.saturating_add(view.unseen);
+                self.unseen_for = self.unseen_for.max(until.saturating_sub(self.since));
+            }
+            None => {}
+        }
         if observation.score > self.score {
             self.score = observation.score;
             self.threshold = observation.threshold;
             self.worst_frame = observation.frame;
-        }
-        if reject == Some(Reason::Flagged) {
-            self.reason = Reason::Flagged;
         }
     }
 }
@@ -111,121 +172,150 @@ pub enum Association {
 #[derive(Debug, Default)]
 pub struct Parts {
     next: u64,
-    /// By the time at the gate.
-    waiting: BTreeMap<(u64, u64), Part>,
+    /// In the order of their numbers.
+    waiting: Vec<Part>,
     /// The part that frames are counted to, until its window ends.
-    open: Option<(u64, u64)>,
-    /// When that part began; stays when it has come to the gate before its window ends.
-    last: Option<u64>,
+    open: Option<u64>,
+    /// When that part began, and why it is rejected; stays when it has come to the gate before its window ends.
+    last: Option<(u64, Reason)>,
 }
 
 impl Parts {
-    /// Counts a frame to its part. One that speaks for rejecting (`reject` says why) and lies outside of the last part's window
-    /// (`window` from its first such frame on) begins a part, which is at the gate `delay` after it. `now` tells whether that is over
-    /// already.
+    /// Counts a frame to its part. One that speaks for rejecting and lies outside of the last part's window (`window` nanoseconds from its
+    /// first such frame on) begins a part. `now` tells whether that has passed the gate already.
     pub fn add(
         &mut self,
         observation: &Observation,
-        reject: Option<Reason>,
+        view: View,
         window: u64,
-        delay: u64,
+        belt: &Belt,
         now: u64,
     ) -> Association {
-        if let Some(part) = self.open.and_then(|key| self.waiting.get_mut(&key))
-            && observation.time.abs_diff(part.since) < window
+        if let Some(number) = self.open
+            && let Some(part) = self.waiting.iter_mut().rfind(|part| part.number == number)
+            && view.along.abs_diff(part.since) < window
         {
-            part.add(observation, reject);
+            part.add(observation, &view);
+            self.last = Some((part.since, part.reason));
             return Association::Known(*part);
         }
-        let Some(reason) = reject else {
+        let Some(reason) = view.reject else {
             return Association::None;
         };
-        if self.in_last_window(observation.time, window) {
+        if let Some((last, why)) = self.last
+            && view.along.abs_diff(last) < window
+            // Where one has passed unseen, what is unseen behind it is not rejected with it.
+            && !(why == Reason::FailSafe && reason == Reason::FailSafe)
+        {
             return Association::Gone;
         }
-        self.last = Some(observation.time);
+        self.last = Some((view.along, reason));
         if self.waiting.len() >= MOST {
             return Association::TooMany;
         }
-        let due = observation.time.saturating_add(delay);
-        let part = Part {
+        let due = view.at_gate.time(belt);
+        let mut part = Part {
             number: self.next,
-            since: observation.time,
-            due,
-            frames: 1,
-            flagged: 1,
+            since: view.along,
+            at_gate: view.at_gate,
+            due: due.unwrap_or(u64::MAX),
+            frames: 0,
+            inspected: 0,
+            flagged: 0,
+            unseen: 0,
+            unseen_for: 0,
             worst_frame: observation.frame,
             score: observation.score,
             threshold: observation.threshold,
             reason,
-            late: due < now,
+            late: due.is_some_and(|due| due < now),
         };
-        let key = (due, self.next);
-        self.waiting.insert(key, part);
-        self.open = Some(key);
+        part.add(observation, &view);
+        self.waiting.push(part);
+        self.open = Some(part.number);
         self.next += 1;
         Association::New(part)
     }
 
-    fn in_last_window(&self, time: u64, window: u64) -> bool {
-        self.last.is_some_and(|last| time.abs_diff(last) < window)
-    }
-
-    /// When the next part is at the gate.
-    pub fn next_due(&self) -> Option<u64> {
-        self.waiting.first_key_value().map(|((due, _), _)| *due)
+    /// When the next part is at the gate, if the belt goes on as it does.
+    pub fn next_due(&self, belt: &Belt) -> Option<u64> {
+        self.waiting
+            .iter()
+            .filter_map(|part| part.at_gate.time(belt))
+            .min()
     }
 
     /// Takes out the first part that is at the gate at `now`.
-    pub fn at_gate(&mut self, now: u64) -> Option<Part> {
-        let first = self.waiting.first_entry()?;
-        (first.get().due <= now).then(|| first.remove())
+    pub fn at_gate(&mut self, now: u64, belt: &Belt) -> Option<Part> {
+        let due = |part: &Part| part.at_gate.time(belt);
+        let times = self.waiting.iter().enumerate();
+        let (due, first) = times
+            .filter_map(|(index, part)| Some((due(part)?, index)))
+            .min()?;
+        (due <= now).then(|| Part {
+            due,
+            ..self.waiting.remove(first)
+        })
     }
 
-    /// Forgets all parts: the frames to come do not follow on those before.
-    pub fn clear(&mut self) {
-        self.waiting.clear();
+    /// How many are on their way.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The frames to come show no part that those before have shown.
+    pub fn close(&mut self) {
         (self.open, self.last) = (None, None);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::observation::Inspection;
     use super::*;
     use proptest::prelude::*;
 
-    fn seen(frame: u64, time: u64, score: f64) -> Observation {
-        Observation {
-            time,
+    /// A frame and when it was taken.
+    type Seen = (Observation, u64);
+
+    fn seen(frame: u64, time: u64, score: f64) -> Seen {
+        let observation = Observation {
             frame: Some(frame),
+            lost: 0,
             score,
             threshold: 1.0,
             flagged: score > 1.0,
             inspection: Inspection::Inspected,
-        }
+        };
+        (observation, time)
     }
 
     fn add(
         parts: &mut Parts,
-        observation: Observation,
+        (observation, time): Seen,
         window: u64,
         delay: u64,
         now: u64,
     ) -> Association {
-        let reject = observation.flagged.then_some(Reason::Flagged);
-        parts.add(&observation, reject, window, delay, now)
+        let view = View {
+            along: time,
+            at_gate: AtGate::Time(time.saturating_add(delay)),
+            reject: observation.flagged.then_some(Reason::Flagged),
+            unseen: 0,
+        };
+        parts.add(&observation, view, window, &Belt::default(), now)
     }
 
     /// Frames in turn, each followed by what is rejected at the gate then.
-    fn run(frames: &[Observation], decision: Decision, window: u64, delay: u64) -> Vec<Part> {
+    fn run(frames: &[Seen], decision: Decision, window: u64, delay: u64) -> Vec<Part> {
         let mut parts = Parts::default();
         let mut at_gate = Vec::new();
+        let belt = Belt::default();
         for frame in frames {
-            at_gate.extend(std::iter::from_fn(|| parts.at_gate(frame.time)));
-            add(&mut parts, *frame, window, delay, frame.time);
+            let (_, time) = *frame;
+            at_gate.extend(std::iter::from_fn(|| parts.at_gate(time, &belt)));
+            add(&mut parts, *frame, window, delay, time);
         }
-        at_gate.extend(std::iter::from_fn(|| parts.at_gate(u64::MAX)));
+        at_gate.extend(std::iter::from_fn(|| parts.at_gate(u64::MAX, &belt)));
         at_gate.retain(|part| part.rejected(decision));
         at_gate
     }

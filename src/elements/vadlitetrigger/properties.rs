@@ -39,9 +39,9 @@ pub fn properties() -> &'static [glib::ParamSpec] {
                 .mutable_ready()
                 .build(),
             time("delay", "Delay", live.delay, "Time of a part from the camera to the gate, in ns, from when its first flagged frame was taken"),
-            number("distance", "Distance", "Distance from the camera to the gate, in m. With belt-speed it sets the delay"),
-            number("belt-speed", "Belt speed", "Speed of the belt, in m/s"),
-            time("pulse", "Pulse", live.pulse, "How long the gate stays open, in ns"),
+            number("distance", "Distance", "Distance from the camera to the gate, in m. Where it is set, a part is at the gate when the belt has gone so far, and delay is not used; 0: delay holds"),
+            number("belt-speed", "Belt speed", "Speed of the belt, in m/s, as an encoder may set it all the time; it holds for parts under way too. 0: the belt stands, and nothing comes to the gate"),
+            time("pulse", "Pulse", live.pulse, "How long the gate rejects for one part, in ns"),
             time("merge-window", "Merge window", live.merge_window, "Frames within so many ns of a part's first flagged frame show the same part. At least as long as a part is seen, and at most from its end to the next part"),
             glib::ParamSpecEnum::builder_with_default("decision", live.decision)
                 .nick("Decision")
@@ -53,10 +53,10 @@ pub fn properties() -> &'static [glib::ParamSpec] {
                 .blurb("What happens to parts that pass uninspected")
                 .mutable_playing()
                 .build(),
-            time("watchdog", "Watchdog", live.watchdog, "Longest time without an inspected frame, in ns, after which fail-safe holds; 0: any"),
+            time("watchdog", "Watchdog", live.watchdog, "Longest time without an inspected frame, in ns. After it fail-safe=reject holds the gate, from where the last inspected frame is at it until frames are inspected again; 0: no limit, and a dead camera is not noticed"),
             glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                 .nick("Statistics")
-                .blurb("Counted since the start: pulses, late, missed, dropped, lost, fail-safe, reconnects, failures (of outputs' threads), connected, and the error of firing in ns (error-median, error-p99, error-max)")
+                .blurb("Counted since the start: pulses, late, missed, dropped, lost, fail-safe, uninspected, frames-lost, implausible-times, silences, held (ns), reconnects, failures (of outputs' threads), connected, and the error of firing in ns (error-median, error-p99, error-max)")
                 .read_only()
                 .build(),
         ]

@@ -1,9 +1,10 @@
 //! The values of the properties of `vadlitetrigger`, and their defaults.
 
+use super::output::Target;
 use super::parts::Decision;
 use crate::elements::time::{self, UnitError};
+use crate::net::address::AddressError;
 use gst::prelude::*;
-use std::time::Duration;
 
 /// What happens to parts that pass uninspected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -70,52 +71,60 @@ impl Default for Settings {
 }
 
 impl LiveSettings {
-    /// From camera to gate.
-    pub fn way_to_gate(&self) -> u64 {
-        if self.distance > 0.0 && self.belt_speed > 0.0 {
-            let seconds = self.distance / self.belt_speed;
-            Duration::try_from_secs_f64(seconds).map_or(u64::MAX, |time| time.as_nanos() as u64)
-        } else {
-            self.delay
-        }
+    /// Whether parts come to the gate by the distance that the belt has gone, and not after a time.
+    pub fn goes_by_belt(&self) -> bool {
+        self.distance > 0.0
     }
+}
+
+/// Why a value is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingError {
+    #[error(transparent)]
+    Time(#[from] UnitError),
+    #[error("the property pulse: the gate would not open in 0 ns; 50000000 are 50 ms")]
+    Pulse,
+    #[error("the property output: {0}")]
+    Output(#[from] AddressError),
+}
+
+fn checked(name: &'static str, value: &glib::Value) -> Result<u64, SettingError> {
+    let time = value.get::<u64>().unwrap_or_default();
+    time::check(name, time)?;
+    Ok(time)
 }
 
 impl Settings {
     /// # Errors
-    /// A time that is meant in another unit.
-    pub fn check(&self) -> Result<(), UnitError> {
-        let live = &self.live;
-        for (name, time) in [
-            ("delay", live.delay),
-            ("pulse", live.pulse),
-            ("merge-window", live.merge_window),
-            ("watchdog", live.watchdog),
-        ] {
-            time::check(name, time)?;
-        }
-        Ok(())
-    }
-
-    pub fn set(&mut self, name: &str, value: &glib::Value) {
+    /// A value that cannot be meant; the one before it stays.
+    pub fn set(&mut self, name: &str, value: &glib::Value) -> Result<(), SettingError> {
         let text = || value.get::<Option<String>>().ok().flatten();
-        let time = || value.get::<u64>().unwrap_or_default();
         let number = || value.get::<f64>().unwrap_or_default();
         let live = &mut self.live;
         match name {
-            "output" => self.output = text().unwrap_or_default(),
+            "output" => {
+                let output = text().unwrap_or_default();
+                Target::parse_all(&output)?;
+                self.output = output;
+            }
             "credentials" => self.credentials = text().filter(|file| !file.is_empty()),
             "queue-size" => self.queue_size = value.get().unwrap_or_default(),
-            "delay" => live.delay = time(),
+            "delay" => live.delay = checked("delay", value)?,
             "distance" => live.distance = number(),
             "belt-speed" => live.belt_speed = number(),
-            "pulse" => live.pulse = time(),
-            "merge-window" => live.merge_window = time(),
+            "pulse" => {
+                live.pulse = match checked("pulse", value)? {
+                    0 => return Err(SettingError::Pulse),
+                    pulse => pulse,
+                }
+            }
+            "merge-window" => live.merge_window = checked("merge-window", value)?,
             "decision" => live.decision = value.get().unwrap_or_default(),
             "fail-safe" => live.fail_safe = value.get().unwrap_or_default(),
-            "watchdog" => live.watchdog = time(),
+            "watchdog" => live.watchdog = checked("watchdog", value)?,
             _ => {}
         }
+        Ok(())
     }
 
     pub fn get(&self, name: &str) -> Option<glib::Value> {
