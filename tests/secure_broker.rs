@@ -72,6 +72,8 @@ fn tls_and_a_password_from_a_file() {
     let mut trusted = line("trusted", "open-sesame", &authority);
     let status = messages.recv_timeout(Duration::from_secs(10)).unwrap();
     assert_eq!(status, ("line/1/status".into(), "online".into()));
+    let gate = messages.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(gate, ("line/1/gate".into(), "released".into()));
     trusted.show(Shown::DEFECTIVE);
     let (topic, text) = messages.recv_timeout(Duration::from_secs(10)).unwrap();
     assert_eq!(topic, "line/1");

@@ -183,6 +183,10 @@ pub enum OutputEvent<'a> {
     Failed {
         reason: &'a str,
     },
+    /// The element has ended, and what has been switched on could not be switched off.
+    LeftOn {
+        reason: &'a str,
+    },
 }
 
 impl BusMessage for OutputChanged<'_> {
@@ -196,6 +200,9 @@ impl BusMessage for OutputChanged<'_> {
                 .field("reason", reason),
             OutputEvent::Failed { reason } => {
                 structure.field("event", "failed").field("reason", reason)
+            }
+            OutputEvent::LeftOn { reason } => {
+                structure.field("event", "left-on").field("reason", reason)
             }
             OutputEvent::Missed { part } => structure.field("event", "missed").field("part", part),
         }

@@ -6,6 +6,11 @@ use url::{ParseError, Url};
 /// What an MQTT address looks like.
 pub const MQTT: &str = "mqtt://HOST[:PORT]/TOPIC, mqtts://HOST[:PORT]/TOPIC";
 
+/// What an address may begin with. Anything else before a colon may be a user's name or a password.
+const SCHEMES: [&str; 8] = [
+    "mqtt", "mqtts", "modbus-tcp", "modbus", "gpio", "tcp", "http", "https",
+];
+
 /// The parts of an address.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Address {
@@ -42,6 +47,8 @@ pub enum Reason {
     Secret,
     #[error("the host is missing")]
     Host,
+    #[error("its host is none: names of hosts are of letters, digits, hyphens and dots")]
+    HostName,
     #[error("it holds a line break, a tab or the like")]
     Control,
     #[error("a path with the steps . or .. would become another one")]
@@ -54,6 +61,10 @@ pub enum Reason {
     Fragment,
     #[error("the part ?{0} is not known here; a question mark in a path is written %3F")]
     Query(String),
+    #[error("what follows its question mark is not understood; a question mark in a path is written %3F")]
+    QuerySyntax,
+    #[error("its part ?{0} is given twice")]
+    Twice(&'static str),
     #[error("a chip has no port")]
     Port,
     #[error("its scheme is not known")]
@@ -65,10 +76,12 @@ pub enum Reason {
 }
 
 impl AddressError {
-    /// Shows nothing of it where `text`, which it is from, has an @: any part may be one of a mistyped password then.
+    /// Shows nothing of it where `text`, which it is from, has an @ in any spelling: any part may be one of a mistyped password then.
     #[must_use]
     pub fn hidden_if_secret(self, text: &str) -> Self {
-        match text.contains('@') {
+        // Encoded once or more often, and as wide and small letters have it.
+        let spelt = ["@", "%40", "%2540", "&#64;", "＠", "﹫", "%EF%BC%A0", "%ef%bc%a0"];
+        match spelt.iter().any(|at| text.contains(at)) {
             true => Self {
                 shown: "an address with an @, which is not repeated here".into(),
                 reason: Reason::Secret,
@@ -94,8 +107,8 @@ impl Address {
             Ok(address) => address.to_string(),
             // What an address is not may be anything, a password too.
             Err(_) => match text.split_once(':') {
-                Some((scheme, _)) => format!("{scheme}:…"),
-                None => text.into(),
+                Some((scheme, _)) if SCHEMES.contains(&scheme) => format!("{scheme}:…"),
+                _ => "what is no address, and is not repeated here".into(),
             },
         };
         parsed.and_then(make).map_err(|reason| {
@@ -132,6 +145,11 @@ impl Address {
         if host.is_empty() {
             return Err(Reason::Host);
         }
+        // Others `Url` encodes and takes, and no name server knows; a user and password may be among them.
+        let in_name = |letter: char| letter.is_ascii_alphanumeric() || "-._:".contains(letter);
+        if !host.chars().all(in_name) {
+            return Err(Reason::HostName);
+        }
         if url.fragment().is_some() {
             return Err(Reason::Fragment);
         }
@@ -167,10 +185,31 @@ impl Address {
     /// # Errors
     /// There is one; only the names in it are repeated.
     pub fn no_query(&self) -> Result<(), Reason> {
-        match &self.query {
-            None => Ok(()),
-            Some(query) => Err(unknown(query)),
+        self.query_of([]).map(|[]| ())
+    }
+
+    /// The values of the parts `NAME=VALUE` of the query, in the order of `names`, whatever order they are written in.
+    ///
+    /// # Errors
+    /// A part of another name or form, or one that stands there twice.
+    pub fn query_of<const N: usize>(
+        &self,
+        names: [&'static str; N],
+    ) -> Result<[Option<String>; N], Reason> {
+        let mut values = [const { None }; N];
+        let parts = self.query.as_deref().map(|query| query.split('&'));
+        for part in parts.into_iter().flatten() {
+            let found = part.split_once('=');
+            let known = found.and_then(|(name, value)| {
+                let index = names.iter().position(|known| *known == name)?;
+                Some((index, value))
+            });
+            let (index, value) = known.ok_or_else(|| unknown(part))?;
+            if values[index].replace(value.to_owned()).is_some() {
+                return Err(Reason::Twice(names[index]));
+            }
         }
+        Ok(values)
     }
 }
 
@@ -180,10 +219,20 @@ pub fn not(wanted: &'static str, found: impl Into<String>) -> Reason {
     Reason::Part { wanted, found }
 }
 
-/// The refusal of a query, whose value may be a secret.
+/// The refusal of a query, whose value may be a secret; and so may be all of it where it does not look like a name and a value.
 pub fn unknown(query: &str) -> Reason {
-    let name = query.split(['=', '&']).next().unwrap_or_default();
-    Reason::Query(name.into())
+    let is_name =
+        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+    match query.split_once('=') {
+        Some((name, _)) if is_name(name) => Reason::Query(name.into()),
+        _ => Reason::QuerySyntax,
+    }
+}
+
+/// A number that consists of digits alone, without the sign that Rust takes too.
+pub fn number<N: std::str::FromStr>(text: &str) -> Option<N> {
+    let digits = text.bytes().all(|letter| letter.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
 }
 
 /// `HOST:PORT` as addresses have it.
@@ -297,6 +346,17 @@ mod tests {
             "mqtt:// me:hunter2@broker/line",
             "mqtt://@broker/hunter2",
             "http://me:hunter2@broker/line",
+            "mqtts:\\\\me:hunter2@broker",
+            "mqtt:\\me:hunter2@broker",
+            "mqtt;//me:hunter2@broker/line",
+            "mqtt://me:hunter2%40broker/line",
+            "mqtt://me%3Ahunter2%40broker/line",
+            "mqtt://me:hunter2%2540broker/line",
+            "mqtt://me：hunter2＠broker/line",
+            "mqtt://me%EF%BC%9Ahunter2%EF%BC%A0broker/line",
+            "mqtt://me:1/hunter2%40broker/line#",
+            "hunter2:me%40broker",
+            "hunter2%40broker",
         ] {
             let strict = |address: Address| address.no_query().map(|()| address);
             let error = Address::read(text, MQTT, strict).unwrap_err();
@@ -306,9 +366,31 @@ mod tests {
                 "{text}: {told}"
             );
         }
-        for text in ["mqtt://me:hunter2", "mqtt:/hunter2", "mqtt://me:hunter2/x"] {
-            let error = read(text).unwrap_err().to_string();
-            assert!(!error.contains("hunter2"), "{text}: {error}");
+        let strict = |address: Address| match address.scheme.as_str() {
+            "mqtt" | "mqtts" => address.no_query().map(|()| address),
+            _ => Err(Reason::Scheme),
+        };
+        for text in [
+            "mqtt://me:hunter2",
+            "mqtt:/hunter2",
+            "mqtt://me:hunter2/x",
+            "mqtt://me;hunter2/x",
+            "mqtt://me,hunter2/x",
+            "mqtt://me%3Ahunter2/x",
+            "mqtt://broker/x?password=hunter2",
+            "mqtt://broker/x?hunter2",
+            "mqtt://broker/x?me:hunter2",
+            "mqtt://broker/x?me:hunter2=",
+            "mqtt://broker/x?a=b&hunter2",
+            "mqtt://broker/x#hunter2",
+            "hunter2",
+            "password=hunter2",
+            "hunter2:1883/x",
+            "user:hunter2",
+        ] {
+            let error = Address::read(text, MQTT, strict).unwrap_err();
+            let told = format!("{error} {error:?}");
+            assert!(!told.contains("hunter2"), "{text}: {told}");
         }
     }
 }

@@ -31,7 +31,7 @@ pub struct Broker {
 /// Why a broker cannot even be tried.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    #[error("the file {file}: {source}")]
+    #[error("{}: {source}", shown(.file))]
     Credentials {
         file: String,
         source: std::io::Error,
@@ -58,6 +58,15 @@ pub enum BrokerError {
     },
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
+}
+
+/// A file that cannot be read, as far as it may be shown: what is no path may be a password that belongs into a file.
+fn shown(file: &str) -> String {
+    let is_path = ["/", "./", "../"].iter().any(|start| file.starts_with(start));
+    match is_path {
+        true => format!("the file {file}"),
+        false => "the file that it names (which is not repeated here: it may be a secret, where it does not begin with / or ./)".into(),
+    }
 }
 
 impl Broker {
@@ -108,6 +117,11 @@ impl Broker {
     /// Where it says whether this element is there.
     pub fn status(&self) -> String {
         format!("{}/status", self.topic)
+    }
+
+    /// Where it says whether the gate is held.
+    pub fn gate(&self) -> String {
+        format!("{}/gate", self.topic)
     }
 
     /// How to connect, with what `credentials`, a file of `user=`, `password=` and `ca=` lines, or else the environment says.

@@ -2,7 +2,7 @@
 //! Knows no element: what a connection is for is theirs.
 
 pub mod address;
-#[cfg(any(feature = "mqtt", feature = "modbus"))]
+#[cfg(any(feature = "mqtt", feature = "modbus", feature = "gpio"))]
 pub mod backoff;
 #[cfg(feature = "mqtt")]
 pub mod broker;

@@ -10,6 +10,7 @@ pub mod line;
 pub mod plc;
 pub mod port;
 pub mod program;
+pub mod raw_broker;
 pub mod recordings;
 
 use gstvadlite::detector::model_file::ModelFile;

@@ -455,14 +455,24 @@ impl VadLiteTrigger {
                 self.stats.lock().set_connected(output, true);
                 OutputEvent::Connected
             }
-            Event::Disconnected(reason) => {
+            Event::Disconnected { reason, again } => {
                 self.stats.lock().set_connected(output, false);
+                if !again {
+                    gst::element_imp_warning!(
+                        self,
+                        gst::ResourceError::Write,
+                        ("{output}: {reason}; it is tried again, and the pipeline goes on")
+                    );
+                }
+                OutputEvent::Disconnected { reason }
+            }
+            Event::LeftOn(reason) => {
                 gst::element_imp_warning!(
                     self,
                     gst::ResourceError::Write,
-                    ("{output}: {reason}; it is tried again, and the pipeline goes on")
+                    ("{output}: the coil may still be on: {reason}")
                 );
-                OutputEvent::Disconnected { reason }
+                OutputEvent::LeftOn { reason }
             }
             Event::Failed(reason) => {
                 self.stats.lock().count_failure(output);

@@ -3,6 +3,8 @@
 #[cfg(feature = "gpio")]
 mod gpio;
 #[cfg(any(feature = "mqtt", feature = "modbus", feature = "gpio"))]
+mod level;
+#[cfg(any(feature = "mqtt", feature = "modbus", feature = "gpio"))]
 mod link;
 #[cfg(feature = "modbus")]
 mod modbus;
@@ -27,12 +29,18 @@ pub use worker::Output;
 pub enum Event {
     /// The peer has answered.
     Connected,
-    /// With the reason; once until it is connected again.
-    Disconnected(String),
-    /// The pulse came too late to be of use: the part had passed the gate.
+    /// Once until it is connected again.
+    Disconnected {
+        reason: String,
+        /// That was so before, and nothing says that it has gone well since: no reason for another warning.
+        again: bool,
+    },
+    /// The pulse came too late to be of use, since the part had passed the gate, or was refused.
     Missed(Pulse),
     /// The output's thread has panicked, with what it said, and begins anew.
     Failed(String),
+    /// The element has ended, and for this reason what has been switched on could not be switched off.
+    LeftOn(String),
 }
 
 /// Is told what happens, from the output's thread.
@@ -73,7 +81,7 @@ pub enum Target {
     Gpio(gpio::Line),
 }
 
-const KNOWN: &str = "mqtt://HOST[:PORT]/TOPIC, mqtts://HOST[:PORT]/TOPIC, modbus-tcp://HOST[:PORT]/COIL[?unit=N], gpio://CHIP/LINE[?active-low]";
+const KNOWN: &str = "mqtt://HOST[:PORT]/TOPIC, mqtts://HOST[:PORT]/TOPIC, modbus-tcp://HOST[:PORT]/COIL[?unit=N][&base=0|1], gpio://CHIP/LINE[?active-low]";
 
 impl Target {
     /// Reads the addresses in `text`, separated by spaces.
@@ -135,6 +143,10 @@ impl Output {
     }
 
     pub fn push(&self, _pulse: Pulse) -> Option<Pulse> {
+        match *self {}
+    }
+
+    pub fn hold(&self, _held: bool) {
         match *self {}
     }
 }

@@ -28,7 +28,7 @@ pub fn properties() -> &'static [glib::ParamSpec] {
                 .build()
         };
         vec![
-            text("output", "Output", "Where pulses go besides the bus, separated by spaces: mqtt://HOST[:PORT]/TOPIC, mqtts://HOST[:PORT]/TOPIC, modbus-tcp://HOST[:PORT]/COIL[?unit=N], gpio://CHIP/LINE[?active-low]"),
+            text("output", "Output", "Where pulses go besides the bus, separated by spaces: mqtt://HOST[:PORT]/TOPIC, mqtts://HOST[:PORT]/TOPIC, modbus-tcp://HOST[:PORT]/COIL[?unit=N][&base=0|1] (the first coil is 0, with base=1 it is 1), gpio://CHIP/LINE[?active-low]"),
             text("credentials", "Credentials", "File with lines user=, password= and ca= for MQTT. Default: the variables VADLITE_MQTT_USER, VADLITE_MQTT_PASSWORD and VADLITE_MQTT_CA"),
             glib::ParamSpecUInt::builder("queue-size")
                 .nick("Queue size")

@@ -1,11 +1,15 @@
 //! A line of the kernel's GPIO character device.
 
+use super::level::{Level, sleep_until_first};
 use super::link::Link;
 use super::queue::Queue;
 use crate::elements::vadlitetrigger::pulse::Pulse;
 use crate::net::address::{self, Address, Reason};
+use crate::net::backoff::Backoff;
 use gpiocdev::Request;
 use gpiocdev::line::Value;
+use smallvec::SmallVec;
+use std::fmt::Display;
 use tokio::time::Instant;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -37,10 +41,10 @@ impl Line {
             Some("active-low") => true,
             Some(query) => return Err(address::unknown(query)),
         };
-        let number = address.path.parse();
+        let number = address::number(&address.path);
         Ok(Self {
             chip: address.host,
-            number: number.map_err(|_| address::not("line number", address.path))?,
+            number: number.ok_or_else(|| address::not("line number", address.path))?,
             active_low,
         })
     }
@@ -54,11 +58,13 @@ impl Line {
     ///
     /// # Errors
     /// It cannot be had.
-    pub fn request(&self) -> Result<Request, GpioError> {
-        self.builder().request().map_err(|source| GpioError {
+    pub fn request(&self) -> Result<Requested, GpioError> {
+        let request = self.builder().request().map_err(|source| GpioError {
             name: self.name(),
             source,
-        })
+        })?;
+        let number = self.number;
+        Ok(Requested { number, request })
     }
 
     fn builder(&self) -> gpiocdev::request::Builder {
@@ -75,35 +81,91 @@ impl Line {
     }
 }
 
+/// A line that is ours, and inactive when it is ours no longer.
+pub struct Requested {
+    number: u32,
+    request: Request,
+}
+
+impl Requested {
+    fn set(&self, active: bool) -> gpiocdev::Result<()> {
+        let value = match active {
+            true => Value::Active,
+            false => Value::Inactive,
+        };
+        self.request.set_value(self.number, value).map(drop)
+    }
+}
+
+impl Drop for Requested {
+    fn drop(&mut self) {
+        // What its thread could not do has been reported.
+        let _ = self.set(false);
+    }
+}
+
 /// Switches the line until the queue is closed.
-pub async fn run(line: &Line, request: &Request, queue: &Queue, link: &mut Link) {
+pub async fn run(line: &Requested, queue: &Queue, link: &mut Link, level: &mut Level) {
+    drive(|active| line.set(active), queue, link, level).await;
+}
+
+async fn drive<E: Display>(
+    mut set: impl FnMut(bool) -> Result<(), E>,
+    queue: &Queue,
+    link: &mut Link,
+    level: &mut Level,
+) {
     link.answered();
-    let mut set = |value, pulse: Option<&Pulse>| match request.set_value(line.number, value) {
-        Ok(_) => {
-            link.answered();
-            link.log(pulse, value);
-        }
-        Err(error) => link.failed(error),
-    };
-    // After a panic the line may be on.
-    set(Value::Inactive, None);
-    let mut off_at: Option<Instant> = None;
+    let mut backoff = Backoff::default();
+    // What it is. After a panic that is not known.
+    let mut is = None;
+    let mut again: Option<Instant> = None;
+    let mut reason = String::new();
     loop {
-        if let Some(pulse) = queue.take() {
-            set(Value::Active, Some(&pulse));
-            off_at = Some(Instant::now() + pulse.width);
-            continue;
+        let now = Instant::now();
+        let mut pulses: SmallVec<[Pulse; 4]> = SmallVec::new();
+        while let Some(pulse) = queue.take() {
+            level.open(&pulse, now);
+            pulses.push(pulse);
         }
-        match off_at {
-            Some(at) if Instant::now() >= at => {
-                set(Value::Inactive, None);
-                off_at = None;
+        let end = level.end(queue, now);
+        let wanted = level.wanted(queue, now);
+        if is != Some(wanted) && (!pulses.is_empty() || again.is_none_or(|again| now >= again)) {
+            level.maybe_on |= wanted;
+            match set(wanted) {
+                Ok(()) => {
+                    is = Some(wanted);
+                    level.maybe_on = wanted;
+                    backoff.reset();
+                    again = None;
+                    link.served();
+                    link.log(pulses.first(), if wanted { "on" } else { "off" });
+                }
+                Err(error) => {
+                    is = None;
+                    reason = error.to_string();
+                    link.failed(error);
+                    again = Some(now + backoff.next_wait());
+                    level.forget_pulses();
+                    pulses.drain(..).for_each(|pulse| link.missed(pulse));
+                }
             }
-            Some(at) => {
-                let _ = tokio::time::timeout_at(at, queue.changed()).await;
+        }
+        if let Some(end) = end {
+            // A line whose state is not known is left inactive too.
+            if is == Some(false) && !level.wanted(queue, now) {
+                return;
             }
-            None if queue.is_closed() => return,
-            None => queue.changed().await,
+            if now >= end {
+                if level.maybe_on {
+                    link.left_on(&reason);
+                }
+                return;
+            }
+        }
+        tokio::select! {
+            () = queue.changed() => {}
+            () = sleep_until_first(now, [level.changes_at(), again, end]) => {}
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The bounded way of pulses to one output.
+//! The bounded way of pulses to one output, and whether the gate is to stay open without one.
 
 use crate::elements::vadlitetrigger::pulse::Pulse;
 use parking_lot::Mutex;
@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 pub struct Queue {
     pulses: Mutex<VecDeque<Pulse>>,
     limit: usize,
+    /// A level and no entry: it cannot be lost.
+    held: AtomicBool,
     changed: Notify,
     closed: AtomicBool,
 }
@@ -20,6 +22,7 @@ impl Queue {
         Self {
             pulses: Mutex::new(VecDeque::with_capacity(limit)),
             limit,
+            held: AtomicBool::new(false),
             changed: Notify::new(),
             closed: AtomicBool::new(false),
         }
@@ -35,6 +38,11 @@ impl Queue {
         drop(pulses);
         self.changed.notify_one();
         dropped
+    }
+
+    /// Puts back what has been taken and could not be delivered, before all others.
+    pub fn put_back(&self, pulse: Pulse) {
+        self.pulses.lock().push_front(pulse);
     }
 
     /// The oldest pulse, which stays in.
@@ -57,7 +65,26 @@ impl Queue {
         self.pulses.lock().pop_front()
     }
 
-    /// Waits for a pulse or the end.
+    /// Takes out the oldest pulse if its part is behind the gate.
+    pub fn take_passed(&self) -> Option<Pulse> {
+        let mut pulses = self.pulses.lock();
+        pulses.front().filter(|pulse| has_passed(pulse))?;
+        pulses.pop_front()
+    }
+
+    /// Says whether the gate is to stay open from now on.
+    pub fn hold(&self, held: bool) {
+        if self.held.swap(held, Ordering::AcqRel) != held {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Whether the gate is to stay open; never after the end.
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire) && !self.is_closed()
+    }
+
+    /// Waits for a pulse, another level or the end.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -78,4 +105,9 @@ impl Queue {
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
+}
+
+/// Whether a pulse has waited here until its part was behind the gate: opening it now would hit another one.
+pub fn has_passed(pulse: &Pulse) -> bool {
+    pulse.fired.elapsed() > pulse.width
 }

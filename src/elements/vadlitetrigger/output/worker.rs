@@ -1,15 +1,17 @@
 //! An output at work in its thread.
 
+use super::level::Level;
 use super::link::Link;
 use super::queue::Queue;
 use super::{Event, OutputError, Report, Target};
 use crate::elements::vadlitetrigger::pulse::Pulse;
+use crate::net::backoff::Backoff;
 use crate::thread::{self, Owned};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Wait before an output that has panicked begins anew.
-const AFTER_PANIC: Duration = Duration::from_millis(100);
+/// An output that has gone on for so long before it panics begins anew as soon as after its first panic.
+const WENT_WELL: Duration = Duration::from_secs(10);
 
 /// An output at work.
 pub struct Output {
@@ -38,6 +40,8 @@ impl Output {
             let (name, report) = (name.clone(), report.clone());
             move || Link::new(name.clone(), report.clone())
         };
+        let (undelivered, tell) = (queue.clone(), link());
+        let mut level = Level::default();
         type Work = Box<dyn FnMut(&tokio::runtime::Runtime) + Send>;
         let mut work: Work = match target.clone() {
             #[cfg(feature = "mqtt")]
@@ -54,18 +58,21 @@ impl Output {
             }
             #[cfg(feature = "modbus")]
             Target::Modbus(coil) => Box::new(move |runtime| {
-                runtime.block_on(super::modbus::run(&coil, &its, &mut link()));
+                runtime.block_on(super::modbus::run(&coil, &its, &mut link(), &mut level));
             }),
             #[cfg(feature = "gpio")]
             Target::Gpio(line) => {
                 let request = line.request()?;
                 Box::new(move |runtime| {
-                    runtime.block_on(super::gpio::run(&line, &request, &its, &mut link()));
+                    runtime.block_on(super::gpio::run(&request, &its, &mut link(), &mut level));
                 })
             }
         };
         let mut runtime = Some(runtime);
         let left = queue.clone();
+        let mut backoff = Backoff::default();
+        let mut begun = Instant::now();
+        let mut last_time = false;
         let thread = Owned::spawn_again(
             "vadlite-output",
             move || {
@@ -73,7 +80,10 @@ impl Output {
                 if let Some(its) = &runtime {
                     work(its);
                 }
-                // A look-up of a name may hold its thread for long yet.
+                while let Some(pulse) = undelivered.take() {
+                    tell.missed(pulse);
+                }
+                // What is under way there nobody waits for.
                 if let Some(runtime) = runtime.take() {
                     runtime.shutdown_background();
                 }
@@ -84,7 +94,15 @@ impl Output {
                 if let Some(pulse) = left.take() {
                     report(&name, Event::Missed(pulse));
                 }
-                (!left.is_closed()).then_some(AFTER_PANIC)
+                if left.is_closed() {
+                    // What is on has to be switched off; but once is enough to find out that this cannot be done.
+                    let again = !std::mem::replace(&mut last_time, true);
+                    return again.then_some(Duration::ZERO);
+                }
+                if std::mem::replace(&mut begun, Instant::now()).elapsed() > WENT_WELL {
+                    backoff.reset();
+                }
+                Some(backoff.next_wait())
             },
         )?;
         Ok(Self {
@@ -99,6 +117,12 @@ impl Output {
     /// Hands on a pulse; returns the one that had to go for it.
     pub fn push(&self, pulse: Pulse) -> Option<Pulse> {
         self.queue.push(pulse)
+    }
+
+    /// Keeps the gate open from now on, or no longer. A level and no pulse: it is kept through a lost connection and a panic, and ends with
+    /// the output.
+    pub fn hold(&self, held: bool) {
+        self.queue.hold(held);
     }
 }
 
@@ -140,7 +164,7 @@ mod tests {
             "{first:?}"
         );
         let next = told.recv_timeout(wait).unwrap();
-        assert!(matches!(next, Event::Disconnected(_)), "{next:?}");
+        assert!(matches!(next, Event::Disconnected { .. }), "{next:?}");
         drop(output);
     }
 }
