@@ -3,38 +3,12 @@
 mod common;
 
 use common::Random;
+use common::layout::{Place, places};
 use gst_video::{VideoFormat as F, VideoInfo};
 use gstvadlite::detector::taps::Normalization;
 use gstvadlite::geometry::{Roi, Size};
 use gstvadlite::video::preprocess::{Layout, Plane, Preprocess, Target};
 use proptest::prelude::*;
-
-/// Where a format keeps its three components: plane, first byte, distance of neighbours in bytes, subsampling across and down.
-/// Written down from GStreamer's format documentation, not taken from its tables.
-type Place = (usize, usize, usize, usize, usize);
-
-fn places(format: F) -> Vec<Place> {
-    match format {
-        F::Gray8 => vec![(0, 0, 1, 1, 1)],
-        F::Gray16Le => vec![(0, 0, 2, 1, 1)],
-        F::Rgb => packed([0, 1, 2], 3),
-        F::Bgr => packed([2, 1, 0], 3),
-        F::Rgbx | F::Rgba => packed([0, 1, 2], 4),
-        F::Bgrx | F::Bgra => packed([2, 1, 0], 4),
-        F::Xrgb => packed([1, 2, 3], 4),
-        F::Nv12 => vec![(0, 0, 1, 1, 1), (1, 0, 2, 2, 2), (1, 1, 2, 2, 2)],
-        F::Nv21 => vec![(0, 0, 1, 1, 1), (1, 1, 2, 2, 2), (1, 0, 2, 2, 2)],
-        F::I420 => vec![(0, 0, 1, 1, 1), (1, 0, 1, 2, 2), (2, 0, 1, 2, 2)],
-        F::Yv12 => vec![(0, 0, 1, 1, 1), (2, 0, 1, 2, 2), (1, 0, 1, 2, 2)],
-        F::Yuy2 => vec![(0, 0, 2, 1, 1), (0, 1, 4, 2, 1), (0, 3, 4, 2, 1)],
-        F::Uyvy => vec![(0, 1, 2, 1, 1), (0, 0, 4, 2, 1), (0, 2, 4, 2, 1)],
-        _ => unreachable!(),
-    }
-}
-
-fn packed(order: [usize; 3], pixel: usize) -> Vec<Place> {
-    order.map(|offset| (0, offset, pixel, 1, 1)).to_vec()
-}
 
 /// A picture of random bytes with random padding.
 struct Raw {

@@ -3,10 +3,11 @@
 //! A buffer's `GstVideoMeta` says where its rows are, and mapping does not check it: one that says more than the memory holds would have
 //! the process read or write what is not its own. Planes are handed out at the negotiated size, whatever size the meta has.
 
+use super::formats;
 use super::preprocess::{Layout, Plane, PlaneError, Preprocess, Target};
 use gst_video::ffi::GST_VIDEO_MAX_PLANES;
 use gst_video::prelude::*;
-use gst_video::{VideoFrameRef, VideoInfo, VideoMeta};
+use gst_video::{VideoFormatFlags, VideoFrameRef, VideoInfo, VideoInterlaceMode, VideoMeta};
 use ndarray::ArrayViewMut3;
 
 const PLANES: usize = GST_VIDEO_MAX_PLANES as usize;
@@ -14,6 +15,13 @@ const PLANES: usize = GST_VIDEO_MAX_PLANES as usize;
 /// Why a buffer is no frame of the negotiated format.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum FrameError {
+    /// Of no size, or with tiles or a palette in place of rows of pixels.
+    #[error("frames of {format} {width}x{height} are no rows of pixels")]
+    Rows {
+        format: String,
+        width: u32,
+        height: u32,
+    },
     /// Too small where it has no meta, or memory that the processor does not reach.
     #[error("the buffer of {bytes} bytes cannot be mapped as {format} {width}x{height}")]
     Unmapped {
@@ -24,6 +32,7 @@ pub enum FrameError {
     },
     #[error("the buffer's video meta is {found}, and the caps are {caps}")]
     Meta { found: String, caps: String },
+    /// Less than a row, or negative: rows from the bottom upwards.
     #[error("plane {plane} has a stride of {stride} bytes, and a row needs {row}")]
     Stride {
         plane: usize,
@@ -53,7 +62,7 @@ pub struct FrameFormat {
 }
 
 impl FrameFormat {
-    /// `None` for a format that is not in [`FORMATS`](super::formats::FORMATS).
+    /// `None` for a format that is not in [`FORMATS`](formats::FORMATS), or a frame without pixels.
     pub fn new(info: VideoInfo) -> Option<Self> {
         let layout = Layout::from_info(&info)?;
         Some(Self { info, layout })
@@ -94,8 +103,24 @@ impl FrameFormat {
 pub struct MappedFrame<'a, B> {
     frame: VideoFrameRef<B>,
     info: &'a VideoInfo,
-    /// Bytes from the first to the last sample of each plane, at the negotiated size: what has been found in the memory.
-    bytes: [usize; PLANES],
+    planes: [Extent; PLANES],
+}
+
+/// What a plane takes at the negotiated size; once a frame is mapped, what has been found in its memory.
+#[derive(Debug, Clone, Copy, Default)]
+struct Extent {
+    rows: usize,
+    /// Bytes of a row up to its last sample, and from one row to the next.
+    row: usize,
+    stride: usize,
+}
+
+impl Extent {
+    /// From the first to the last sample. The last row need not be as long as the stride: a frame that was cropped in place ends before.
+    fn bytes(&self) -> usize {
+        let others = self.rows.saturating_sub(1);
+        self.stride.saturating_mul(others).saturating_add(self.row)
+    }
 }
 
 pub type ReadableFrame<'a> = MappedFrame<'a, &'a gst::BufferRef>;
@@ -112,11 +137,16 @@ impl<'a> ReadableFrame<'a> {
     /// # Errors
     /// The buffer is no frame of this format and size.
     pub fn map(buffer: &'a gst::BufferRef, info: &'a VideoInfo) -> Result<Self, FrameError> {
+        check_rows(info)?;
         check_meta(buffer, info)?;
         let frame = VideoFrameRef::from_buffer_ref_readable(buffer, info)
             .map_err(|_| unmapped(buffer.size(), info))?;
-        let bytes = bytes_of_planes(&frame, info)?;
-        Ok(Self { frame, info, bytes })
+        let planes = planes_in_memory(&frame, info)?;
+        Ok(Self {
+            frame,
+            info,
+            planes,
+        })
     }
 
     /// Makes the image tensor of the frame.
@@ -141,14 +171,28 @@ impl<'a> ReadableFrame<'a> {
         Ok(())
     }
 
+    /// The rows of a plane, each up to its last sample.
+    pub(super) fn rows(&self, index: usize) -> impl Iterator<Item = &[u8]> {
+        let Plane { data, stride } = self.plane(index);
+        let row = self.planes[index].row;
+        data.chunks(stride.max(1)).map(move |chunk| &chunk[..row])
+    }
+
+    /// As GStreamer has it: with the size of the buffer's meta, where it has one.
+    pub(super) fn as_video_frame(&self) -> &VideoFrameRef<&'a gst::BufferRef> {
+        &self.frame
+    }
+
     fn plane(&self, index: usize) -> Plane<'_> {
         let start = self.data(index).cast_const();
-        // SAFETY: `bytes_of_planes` has found as many bytes from there on in memory that is mapped for reading as long as `frame` lives.
-        let data = unsafe { std::slice::from_raw_parts(start, self.bytes[index]) };
-        Plane {
-            data,
-            stride: self.stride(index),
-        }
+        let Extent { stride, .. } = self.planes[index];
+        // SAFETY: `planes_in_memory` has found as many bytes from there on in memory that is mapped for reading as long as `frame` lives;
+        // of a plane that there is not, none, for which GStreamer's null pointer would not do.
+        let data = match self.planes[index].bytes() {
+            0 => &[],
+            bytes => unsafe { std::slice::from_raw_parts(start, bytes) },
+        };
+        Plane { data, stride }
     }
 }
 
@@ -158,12 +202,17 @@ impl<'a> WritableFrame<'a> {
     /// # Errors
     /// The buffer is no frame of this format and size.
     pub fn map(buffer: &'a mut gst::BufferRef, info: &'a VideoInfo) -> Result<Self, FrameError> {
+        check_rows(info)?;
         check_meta(buffer, info)?;
         let size = buffer.size();
         let frame = VideoFrameRef::from_buffer_ref_writable(buffer, info)
             .map_err(|_| unmapped(size, info))?;
-        let bytes = bytes_of_planes(&frame, info)?;
-        Ok(Self { frame, info, bytes })
+        let planes = planes_in_memory(&frame, info)?;
+        Ok(Self {
+            frame,
+            info,
+            planes,
+        })
     }
 
     /// One at a time: the planes of a meta may overlap. `None` where there is none of this number.
@@ -172,12 +221,15 @@ impl<'a> WritableFrame<'a> {
             return None;
         }
         let start = self.data(index);
+        let Extent { stride, .. } = self.planes[index];
         // SAFETY: as in `plane`, mapped for writing; the borrow of `self` keeps every other plane from being handed out meanwhile.
-        let data = unsafe { std::slice::from_raw_parts_mut(start, self.bytes[index]) };
-        Some(PlaneMut {
-            data,
-            stride: self.stride(index),
-        })
+        let data = unsafe { std::slice::from_raw_parts_mut(start, self.planes[index].bytes()) };
+        Some(PlaneMut { data, stride })
+    }
+
+    /// As [`ReadableFrame::as_video_frame`].
+    pub(super) fn as_video_frame(&mut self) -> &mut VideoFrameRef<&'a mut gst::BufferRef> {
+        &mut self.frame
     }
 }
 
@@ -187,9 +239,13 @@ impl<'a, B> MappedFrame<'a, B> {
         self.info
     }
 
-    /// What the buffer says, for caps that leave it open.
+    /// Whether its rows are those of two fields in turn: by the caps, or by the buffer where they leave it open.
     pub fn is_interlaced(&self) -> bool {
-        self.frame.is_interlaced()
+        match self.info.interlace_mode() {
+            VideoInterlaceMode::Progressive | VideoInterlaceMode::Alternate => false,
+            VideoInterlaceMode::Mixed => self.frame.is_interlaced(),
+            _ => true,
+        }
     }
 
     /// The first sample of a plane; `index` is one of the info's planes.
@@ -197,11 +253,6 @@ impl<'a, B> MappedFrame<'a, B> {
         // SAFETY: `as_ptr` points to the frame that `self` owns.
         let frame = unsafe { &*self.frame.as_ptr() };
         frame.data[index].cast()
-    }
-
-    fn stride(&self, index: usize) -> usize {
-        // Negative ones have been refused.
-        self.frame.plane_stride()[index] as usize
     }
 }
 
@@ -214,9 +265,24 @@ fn unmapped(bytes: usize, info: &VideoInfo) -> FrameError {
     }
 }
 
+/// What GStreamer would not map, and what has no rows that could be found in the memory.
+fn check_rows(info: &VideoInfo) -> Result<(), FrameError> {
+    let without = VideoFormatFlags::TILED | VideoFormatFlags::PALETTE;
+    match info.is_valid() && !info.format_info().flags().intersects(without) {
+        true => Ok(()),
+        false => Err(FrameError::Rows {
+            format: info.name().to_owned(),
+            width: info.width(),
+            height: info.height(),
+        }),
+    }
+}
+
 /// GStreamer takes a meta that contradicts the caps for a mistake of the program and complains on standard error.
 fn check_meta(buffer: &gst::BufferRef, info: &VideoInfo) -> Result<(), FrameError> {
-    let Some(meta) = buffer.meta::<VideoMeta>() else {
+    // Of several, as of views and fields, the one that GStreamer maps.
+    let metas = buffer.iter_meta::<VideoMeta>();
+    let Some(meta) = metas.min_by_key(|meta| meta.id()) else {
         return Ok(());
     };
     let same = meta.format() == info.format() && meta.n_planes() == info.n_planes();
@@ -230,45 +296,47 @@ fn check_meta(buffer: &gst::BufferRef, info: &VideoInfo) -> Result<(), FrameErro
     })
 }
 
-/// The bytes of each plane at the size of `info`, where the memory that is mapped for the plane has them.
-fn bytes_of_planes<B>(
+/// The planes at the size of `info`, where the memory that is mapped for each has all of it.
+fn planes_in_memory<B>(
     frame: &VideoFrameRef<B>,
     info: &VideoInfo,
-) -> Result<[usize; PLANES], FrameError> {
+) -> Result<[Extent; PLANES], FrameError> {
     // SAFETY: `as_ptr` points to the frame that `frame` owns.
     let raw = unsafe { &*frame.as_ptr() };
-    let mut bytes = [0; PLANES];
-    for (plane, bytes) in bytes.iter_mut().enumerate().take(info.n_planes() as usize) {
+    let mut planes = [Extent::default(); PLANES];
+    for (plane, extent) in planes.iter_mut().enumerate().take(info.n_planes() as usize) {
         let stride = frame.plane_stride()[plane];
-        let (rows, row) = extent(info, plane as u32);
+        let (rows, row) = rows_of_plane(info, plane as u32);
         // Rows that overlap, or follow upwards.
         let distance = usize::try_from(stride).ok().filter(|stride| *stride >= row);
         let distance = distance.ok_or(FrameError::Stride { plane, stride, row })?;
-        // The last row need not be as long as the stride: a frame that was cropped in place ends before.
-        let needed = distance.saturating_mul(rows - 1).saturating_add(row);
+        *extent = Extent {
+            rows,
+            row,
+            stride: distance,
+        };
         // Without a meta there is one mapping, of the whole buffer.
         let map = &raw.map[if raw.meta.is_null() { 0 } else { plane }];
         let there = (raw.data[plane] as usize)
             .checked_sub(map.data as usize)
             .and_then(|start| map.size.checked_sub(start))
             .unwrap_or(0);
-        if needed > there {
+        if extent.bytes() > there {
             return Err(FrameError::Outside {
                 plane,
                 format: info.name().to_owned(),
                 width: info.width(),
                 height: info.height(),
-                needed,
+                needed: extent.bytes(),
                 bytes: there,
             });
         }
-        *bytes = needed;
     }
-    Ok(bytes)
+    Ok(planes)
 }
 
 /// Rows of a plane, and bytes of a row up to its last sample.
-fn extent(info: &VideoInfo, plane: u32) -> (usize, usize) {
+fn rows_of_plane(info: &VideoInfo, plane: u32) -> (usize, usize) {
     let (mut rows, mut row) = (1, 0);
     for component in 0..info.n_components() as u8 {
         if info.comp_plane(component) != plane {
@@ -279,6 +347,10 @@ fn extent(info: &VideoInfo, plane: u32) -> (usize, usize) {
         let last = columns.saturating_sub(1) * info.comp_pstride(component) as usize;
         row = row.max(info.comp_poffset(component) as usize + last + sample);
         rows = rows.max(info.comp_height(component) as usize);
+    }
+    // Components of other formats may share their bytes: the whole row as GStreamer lays it out.
+    if !formats::is_supported(info.format()) {
+        row = usize::try_from(info.stride()[plane as usize]).unwrap_or(usize::MAX);
     }
     (rows, row)
 }
@@ -335,7 +407,7 @@ mod tests {
             let (mut end, mut offsets, mut strides) = (0usize, Vec::new(), Vec::new());
             for (plane, (wider, more)) in (0..info.n_planes()).zip(room) {
                 let stride = info.stride()[plane as usize] + wider;
-                let (rows, row) = extent(&info, plane);
+                let (rows, row) = rows_of_plane(&info, plane);
                 let needed = stride.unsigned_abs() as usize * (rows - 1) + row;
                 offsets.push(end);
                 strides.push(stride);
@@ -364,7 +436,7 @@ mod tests {
             prop_assume!(meta.is_ok());
 
             let fits = (0..offsets.len()).all(|plane| {
-                let (rows, row) = extent(&info, plane as u32);
+                let (rows, row) = rows_of_plane(&info, plane as u32);
                 let stride = strides[plane] as usize;
                 stride >= row && offsets[plane] + stride * (rows - 1) + row <= bytes
             });

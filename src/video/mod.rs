@@ -2,13 +2,16 @@
 
 #[cfg(feature = "analytics")]
 pub(crate) mod analytics;
-// Public for the project's own tests.
+// Public for the project's own tests, as are `heatmap` and `picture`.
 #[doc(hidden)]
 pub mod colormap;
 pub mod formats;
 pub mod frame;
-pub(crate) mod heatmap;
+#[doc(hidden)]
+pub mod heatmap;
 pub mod meta;
 pub mod overlay;
+#[doc(hidden)]
+pub mod picture;
 pub mod preprocess;
 mod resample;

@@ -7,9 +7,10 @@
 
 use std::ops::Range;
 
-use gst_video::{VideoColorMatrix, VideoColorRange, VideoFormat, VideoInfo, VideoInterlaceMode};
+use gst_video::{VideoColorMatrix, VideoColorRange, VideoFormat, VideoInfo};
 
 use super::colormap::{ColourSpace, HEAT_FROM, HEAT_TO, heat};
+use super::formats;
 use super::frame::{PlaneMut, WritableFrame};
 use crate::geometry::Roi;
 use ndarray::ArrayView2;
@@ -130,8 +131,8 @@ impl Overlay {
 
     /// Draws `map` into `frame`; `threshold` is in the map's units.
     ///
-    /// Draws nothing if there is nothing sensible to draw: a threshold that is not above 0, an empty map, an empty
-    /// region, or a format with samples of other than 8 bits or 16 bits little-endian.
+    /// Draws nothing if there is nothing sensible to draw: a threshold that is not above 0, an empty map, an empty region, or a format that
+    /// is not in [`FORMATS`](formats::FORMATS).
     pub fn draw(
         &mut self,
         frame: &mut WritableFrame<'_>,
@@ -142,21 +143,15 @@ impl Overlay {
         let info = frame.info();
         let format = info.format_info();
         let size = [info.width() as usize, info.field_height() as usize];
-        let depth = format.depth()[0];
-        let supported = depth == 8 || depth == 16 && format.is_le();
+        let supported = formats::is_supported(info.format());
         if !supported || !self.painter.set_map(&map, threshold, style, size) {
             return;
         }
         self.painter.set_tables(info);
 
-        let interlaced = match info.interlace_mode() {
-            VideoInterlaceMode::Progressive | VideoInterlaceMode::Alternate => false,
-            VideoInterlaceMode::Mixed => frame.is_interlaced(),
-            _ => true,
-        };
         // Rows of a field follow each other; a chroma row belongs to luma rows of its own field only.
-        let fields = if interlaced { 2 } else { 1 };
-        let sample_bytes = depth as usize / 8;
+        let fields = if frame.is_interlaced() { 2 } else { 1 };
+        let sample_bytes = format.depth()[0] as usize / 8;
 
         for plane in 0..info.n_planes() {
             // Alpha is the fourth component. Three at most share a plane.

@@ -50,12 +50,12 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout of a GStreamer format; `None` for one that is not in [`formats::FORMATS`].
+    /// The layout of a GStreamer format; `None` for one that is not in [`formats::FORMATS`], or a frame without pixels.
     pub fn from_info(info: &gst_video::VideoInfo) -> Option<Self> {
         use VideoFormat as F;
         let format = info.format();
         let sixteen_bit = format == F::Gray16Le;
-        if !formats::is_supported(format) {
+        if !formats::is_supported(format) || !info.is_valid() {
             return None;
         }
         let shape = info.format_info();
@@ -111,7 +111,8 @@ impl Layout {
         };
         Some(Self {
             width: info.width() as usize,
-            height: info.height() as usize,
+            // Where each buffer holds one field, its rows.
+            height: info.field_height() as usize,
             components,
             color,
             sixteen_bit,
@@ -308,8 +309,8 @@ impl Preprocess {
         for plan in &self.plans {
             let plane = plan.component.plane;
             let held = planes.get(plane).ok_or(PlaneError::Missing { plane })?;
-            let needed =
-                (plan.rows.range().1 - 1) * held.stride + (plan.first + plan.samples) * bytes;
+            let before = held.stride.saturating_mul(plan.rows.range().1 - 1);
+            let needed = before.saturating_add((plan.first + plan.samples) * bytes);
             if held.data.len() < needed {
                 return Err(PlaneError::Short {
                     plane,

@@ -6,6 +6,7 @@
 pub mod belt;
 pub mod broker;
 pub mod element;
+pub mod layout;
 pub mod line;
 pub mod plc;
 pub mod port;

@@ -1,11 +1,14 @@
 //! An incident's worst frame as a picture, with the heatmap.
 
 use crate::geometry::Size;
+use crate::video::frame::{FrameError, ReadableFrame};
 use crate::video::heatmap::{self, HeatmapError};
 use crate::video::meta::ResultMap;
 use crate::video::overlay::{MapView, Overlay};
-use gst_video::{VideoConverter, VideoFormat, VideoFrameRef, VideoInfo};
+use crate::video::picture;
+use gst_video::{VideoFormat, VideoInfo};
 use image::RgbImage;
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,8 +34,10 @@ pub struct PictureError {
 
 #[derive(Debug, thiserror::Error)]
 pub enum PictureErrorKind {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
     #[error("it cannot be made RGB")]
-    Convert(#[from] glib::BoolError),
+    Convert(#[source] Box<dyn Error + Send + Sync>),
     #[error("its anomaly map is of another size than it says")]
     Map,
     #[error(transparent)]
@@ -57,7 +62,8 @@ impl HeldFrame {
     }
 
     fn picture(&self, threshold: f64) -> Result<RgbImage, PictureErrorKind> {
-        let mut picture = self.rgb()?;
+        let frame = ReadableFrame::map(&self.buffer, &self.info)?;
+        let mut picture = picture::rgb(&frame).map_err(PictureErrorKind::Convert)?;
         // On a grey frame the map is there in grey: in colour it is easier to see.
         let draws = !self.drawn || self.info.is_gray();
         if let Some(map) = self.map.as_ref().filter(|_| draws) {
@@ -69,24 +75,6 @@ impl HeldFrame {
             picture = heatmap::draw(&mut Overlay::new(), picture, view, threshold as f32)?;
         }
         Ok(picture)
-    }
-
-    fn rgb(&self) -> Result<RgbImage, glib::BoolError> {
-        let (width, height) = (self.info.width(), self.info.height());
-        let info = VideoInfo::builder(VideoFormat::Rgb, width, height)
-            .interlace_mode(self.info.interlace_mode())
-            .fps(self.info.fps())
-            .build()?;
-        let converter = VideoConverter::new(&self.info, &info, None)?;
-        let mut rgb = gst::Buffer::with_size(info.size())?;
-        let from = VideoFrameRef::from_buffer_ref_readable(&self.buffer, &self.info)?;
-        let mut to = VideoFrameRef::from_buffer_ref_writable(rgb.make_mut(), &info)?;
-        converter.frame_ref(&from, &mut to);
-        // Rows are padded where the width asks for it.
-        let rows = to.plane_data(0)?.chunks(info.stride()[0] as usize);
-        let pixels = rows.flat_map(|row| row.iter().take(3 * width as usize));
-        RgbImage::from_raw(width, height, pixels.copied().collect())
-            .ok_or_else(|| glib::bool_error!("The frame holds fewer bytes than its size"))
     }
 }
 
@@ -150,7 +138,7 @@ mod tests {
         let error = frame.save(Path::new("incident.png"), 1.0).unwrap_err();
         assert_eq!(
             Chain(&error).to_string(),
-            "the frame of 320x240 in NV12: it cannot be made RGB: Failed to map VideoFrame"
+            "the frame of 320x240 in NV12: the buffer of 100 bytes cannot be mapped as NV12 320x240"
         );
         assert!(!Path::new("incident.png").exists());
     }

@@ -200,6 +200,8 @@ impl Frame<'_> {
                 && let Err(error) = learner.draw(buffer, self.format, self.live.overlay)
             {
                 gst::debug!(CAT, obj = element, "{self}: nothing is drawn: {error}");
+                // The first to look at a frame that was not to be learnt from. A gap need not have pixels.
+                failure = (!gap).then(|| error.into());
             }
             report(element, learner, events);
         }
