@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs every pipeline in pipelines/ with a small model, a test picture in place of the camera and no screen; and the
-# element with every format of its list.
+# Runs every pipeline that README and the documents show and those in pipelines/, with a small model, a test picture in place of the camera
+# and no screen; and the element with every format of its list.
 #
 #     sh tests/pipelines.sh
 #
@@ -49,18 +49,18 @@ vadlite fit --method padim-lite --images good --out part.vadlite 2>fit.log || {
 }
 pass "vadlite fit on generated pictures"
 
-# --- the pipelines in the elements' documentation -----------------------------------------------------------------
+# --- the pipelines in README, the documents and the elements' texts ------------------------------------------------
 
-# Every line of a SECTION block that begins with gst-launch-1.0, as it stands there.
-sed -n 's/^ \* \(gst-launch-1\.0 .*\)$/\1/p' "$root"/src/elements/*/mod.rs >sections
-[ "$(grep -c . sections)" -ge 4 ] || fail "only $(grep -c . sections) pipelines in the elements' documentation"
-while read -r line; do
-    timeout 60 sh -c "$line" >section.log 2>&1 </dev/null || {
-        cat section.log >&2
-        fail "$line"
-    }
-    pass "$line"
-done <sections
+python3 "$root/tests/shown.py" part.vadlite good || fail "a pipeline that is shown does not run"
+pass "all pipelines that are shown"
+# One that cannot run is found, as a command and within a line.
+# shellcheck disable=SC2016 # as they stand in a text
+for wrong in '    gst-launch-1.0 v4l2src ! nosuchelement ! autovideosink' 'text `gst-launch-1.0 v4l2src ! vadlite nosuchproperty=1 ! fakesink` text'; do
+    printf '%s\n' "$wrong" >wrong.md
+    ! python3 "$root/tests/shown.py" part.vadlite good wrong.md >wrong.log 2>&1 || fail "shown.py lets pass: $wrong"
+    grep -q 'nosuch' wrong.log || fail "shown.py does not say what is wrong with: $wrong"
+done
+pass "pipelines that cannot run are found"
 
 # --- the ready pipelines ------------------------------------------------------------------------------------------
 

@@ -82,7 +82,7 @@ impl HeldFrame {
 mod tests {
     use super::*;
     use crate::detector::error::Chain;
-    use gst_video::VideoInterlaceMode;
+    use gst_video::{VideoFrameFlags, VideoInterlaceMode, VideoMeta};
 
     fn frame(buffer: gst::Buffer, info: VideoInfo) -> HeldFrame {
         HeldFrame {
@@ -94,17 +94,19 @@ mod tests {
         }
     }
 
-    /// Widths that pad the rows, and two fields in one frame.
+    /// Widths that pad the rows, two fields in one frame, and metas of more rows than the caps have.
     #[test]
     fn frames_of_any_size_become_pictures() {
         gst::init().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("incident.png");
         let progressive = VideoInterlaceMode::Progressive;
-        for (width, height, mode) in [
-            (854, 480, progressive),
-            (33, 7, progressive),
-            (320, 240, VideoInterlaceMode::Interleaved),
+        for (width, height, mode, taller) in [
+            (854, 480, progressive, None),
+            (33, 7, progressive, None),
+            (33, 7, progressive, Some(8)),
+            (320, 240, VideoInterlaceMode::Interleaved, None),
+            (320, 240, VideoInterlaceMode::Mixed, Some(100_000)),
         ] {
             let info = VideoInfo::builder(VideoFormat::Gray8, width, height)
                 .interlace_mode(mode)
@@ -118,7 +120,14 @@ mod tests {
                     *value = shade(x, y);
                 }
             }
-            let frame = frame(gst::Buffer::from_mut_slice(grey), info);
+            let mut buffer = gst::Buffer::from_mut_slice(grey);
+            if let Some(rows) = taller {
+                let (inner, flags) = (buffer.make_mut(), VideoFrameFlags::empty());
+                let (format, rows) = (VideoFormat::Gray8, height + rows);
+                VideoMeta::add_full(inner, flags, format, width, rows, &[0], info.stride())
+                    .unwrap();
+            }
+            let frame = frame(buffer, info);
             frame.save(&path, 1.0).unwrap();
             let picture = image::open(&path).unwrap().into_rgb8();
             assert_eq!(picture.dimensions(), (width, height));
