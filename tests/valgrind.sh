@@ -5,7 +5,7 @@
 #
 #     sh tests/valgrind.sh [FRAMES]       300 of them if nothing is said
 #
-# What tests/valgrind.supp suppresses is in GStreamer, GLib or ONNX Runtime alone.
+# What tests/valgrind.supp suppresses is in other libraries alone.
 set -eu
 
 case ${1-} in

@@ -185,13 +185,13 @@ impl<'a> ReadableFrame<'a> {
 
     fn plane(&self, index: usize) -> Plane<'_> {
         let start = self.data(index).cast_const();
-        let Extent { stride, .. } = self.planes[index];
-        // SAFETY: `planes_in_memory` has found as many bytes from there on in memory that is mapped for reading as long as `frame` lives;
-        // of a plane that there is not, none, for which GStreamer's null pointer would not do.
-        let data = match self.planes[index].bytes() {
-            0 => &[],
-            bytes => unsafe { std::slice::from_raw_parts(start, bytes) },
-        };
+        let (Extent { stride, .. }, bytes) = (self.planes[index], self.planes[index].bytes());
+        if bytes == 0 {
+            // There is no such plane, and GStreamer's pointer is null.
+            return Plane { data: &[], stride };
+        }
+        // SAFETY: `planes_in_memory` has found as many bytes from there on in memory that is mapped for reading as long as `frame` lives.
+        let data = unsafe { std::slice::from_raw_parts(start, bytes) };
         Plane { data, stride }
     }
 }
