@@ -74,6 +74,8 @@ fn meta_has_the_fields_and_types_of_the_contract() {
         ("lost", u64::static_type()),
         ("model", String::static_type()),
         ("latency", u64::static_type()),
+        ("width", u32::static_type()),
+        ("height", u32::static_type()),
         ("regions", gst::Array::static_type()),
         ("map", glib::Bytes::static_type()),
         ("map-width", u32::static_type()),
@@ -83,6 +85,9 @@ fn meta_has_the_fields_and_types_of_the_contract() {
     assert_eq!(fields, expected);
     let seen = Seen::from_structure(&structure);
     assert_eq!((seen.frame, seen.model.as_str()), (0, "part.vadlite"));
+    let size = (picture.width as u32, picture.height as u32);
+    let told = (structure.get("width"), structure.get("height"));
+    assert_eq!(told, (Ok(size.0), Ok(size.1)));
     assert!(seen.latency > 0);
     assert!(!seen.regions.is_empty());
 }
@@ -232,8 +237,8 @@ fn gap_buffers_pass_uninspected_and_keep_their_flag() {
     }
     let next = Seen::of(&rig.pass(frame(&picture, &info)));
     assert!(next.inspected && next.frame == 2);
-    let counts = ["frames", "inspected", "failed"].map(|name| rig.stat::<u64>(name));
-    assert_eq!(counts, [3, 1, 0]);
+    let counts = ["frames", "inspected", "failed", "uninspected"];
+    assert_eq!(counts.map(|name| rig.stat::<u64>(name)), [3, 1, 0, 2]);
 }
 
 #[test]
@@ -378,6 +383,7 @@ fn statistics_count_what_happened_and_start_again_with_the_element() {
         count("inspected"),
         count("flagged"),
         count("failed"),
+        count("uninspected"),
         count("frames-lost"),
         count("latency-median"),
         count("latency-p99"),

@@ -153,6 +153,38 @@ fn the_result_outlives_conversion_and_scaling_unchanged() {
     assert_eq!(*near, *far);
 }
 
+/// GStreamer hands the result on as it is where a frame is cropped or flipped. It tells of the frame that was looked at, and its size.
+#[test]
+fn behind_a_crop_or_a_flip_the_result_is_of_the_frame_that_was_looked_at() {
+    for (change, size) in [
+        ("videocrop left=100 top=20", (220, 220)),
+        ("videoflip video-direction=horiz", (320, 240)),
+        ("videoflip video-direction=90r", (240, 320)),
+    ] {
+        let pipeline = pipeline(&format!(
+            "videotestsrc num-buffers=3 pattern=ball ! video/x-raw,format=I420,width=320,height=240 ! \
+             vadlite threshold=0.001 ! {change} ! appsink name=far sync=false wait-on-eos=false"
+        ));
+        let near = watch(&pipeline, "v");
+        play(&pipeline);
+        let sink: gst_app::AppSink = pipeline.by_name("far").unwrap().downcast().unwrap();
+        let near = near.lock().unwrap();
+        for near in near.iter() {
+            let sample = sink.try_pull_sample(gst::ClockTime::ZERO).unwrap();
+            let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
+            assert_eq!((info.width(), info.height()), size, "{change}");
+            let far = common::element::structure(sample.buffer().unwrap());
+            assert_eq!(Seen::from_structure(&far), *near, "{change}");
+            let told = (far.get::<u32>("width"), far.get::<u32>("height"));
+            assert_eq!(told, (Ok(320), Ok(240)), "{change}");
+            let roi: gst::Structure = far.get("map-roi").unwrap();
+            let roi = ["x", "y", "w", "h"].map(|side| roi.get::<f64>(side).unwrap());
+            assert_eq!(roi, [0.0, 0.0, 1.0, 1.0], "{change}");
+        }
+        assert_eq!(near.len(), 3);
+    }
+}
+
 #[test]
 fn no_frame_is_dropped_before_a_slow_sink() {
     let pipeline = pipeline(

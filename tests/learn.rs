@@ -127,6 +127,20 @@ fn good_frames_become_a_model_that_goes_on_to_inspect() {
     learning.show(&hand());
     let seen = Seen::of(&learning.push(&good(2)));
     assert!(!seen.inspected && !seen.flagged && seen.map.is_none());
+    // Nobody has left them out on purpose.
+    assert_eq!(
+        learning.rig.stat::<u64>("uninspected"),
+        learning.rig.stat("frames")
+    );
+    assert_eq!(
+        learning
+            .rig
+            .element
+            .property_value("mode")
+            .serialize()
+            .unwrap(),
+        "learn"
+    );
 
     let done = learning.finish();
     assert_eq!(done.get::<u64>("frames").unwrap(), 40);
@@ -136,6 +150,16 @@ fn good_frames_become_a_model_that_goes_on_to_inspect() {
     let metadata = ModelFile::read(&learning.path).unwrap().metadata;
     assert_eq!(metadata.good_images, 39);
     assert_eq!(temporary_files(scratch()), 0);
+
+    assert_eq!(
+        learning
+            .rig
+            .element
+            .property_value("mode")
+            .serialize()
+            .unwrap(),
+        "detect"
+    );
 
     let flagged = |learning: &mut Learning, picture: &Picture| {
         let seen = Seen::of(&learning.push(picture));
@@ -250,11 +274,170 @@ fn frames_that_cannot_be_read_are_counted_and_pass_as_they_are() {
     }
     assert_eq!(learning.rig.stat::<u64>("failed"), 3);
     let (_, warnings) = learning.rig.messages();
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].contains("320x240"), "{warnings:?}");
+    // Memory that is not there and memory that is too small are two kinds.
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(
+        warnings.iter().all(|warning| warning.contains("320x240")),
+        "{warnings:?}"
+    );
     // And goes on.
     learning.show(&good(1));
     assert_eq!(learning.counts(), (1, 0, false));
+}
+
+/// Started again, the element goes on with the model that it has learnt, and leaves it as it is.
+#[test]
+fn a_restart_does_not_learn_anew_over_the_model() {
+    let mut learning = Learning::start("restarted.vadlite", 10, &[]);
+    let notified = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let count = notified.clone();
+    learning
+        .rig
+        .element
+        .connect_notify(Some("mode"), move |_, _| {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        });
+    learning.finish();
+    assert_eq!(notified.load(std::sync::atomic::Ordering::Relaxed), 1);
+    let before = std::fs::read(&learning.path).unwrap();
+    learning.rig.element.set_state(gst::State::Ready).unwrap();
+    learning.rig.element.set_state(gst::State::Playing).unwrap();
+    learning.rig.set_info(&info(F::Nv12, &good(0)));
+    for seed in 0..5 {
+        assert!(Seen::of(&learning.push(&good(seed))).inspected);
+    }
+    assert_eq!(std::fs::read(&learning.path).unwrap(), before);
+}
+
+#[test]
+fn a_model_that_is_there_is_not_learnt_over_without_a_word() {
+    let said = |name: &str| {
+        let element = common::element::element(&[
+            ("mode", "learn"),
+            ("model", scratch().join(name).to_str().unwrap()),
+        ]);
+        let bus = gst::Bus::new();
+        element.set_bus(Some(&bus));
+        element.set_state(gst::State::Paused).unwrap();
+        element.set_state(gst::State::Null).unwrap();
+        bus.pop_filtered(&[gst::MessageType::Info])
+    };
+    std::fs::copy(&model().path, scratch().join("there.vadlite")).unwrap();
+    let message = said("there.vadlite").expect("nothing is said");
+    let gst::MessageView::Info(info) = message.view() else {
+        unreachable!()
+    };
+    let text = info.error().message().to_owned();
+    assert!(
+        text.contains("there.vadlite") && text.contains("replaced"),
+        "{text}"
+    );
+    assert!(said("not-there.vadlite").is_none());
+}
+
+/// A video that is no camera's, its results, and what to do in the middle of the fit. It ends with the stream.
+fn learn_from(
+    between: &str,
+    name: &str,
+    frames: u64,
+    properties: &str,
+    in_the_fit: impl FnOnce(&gst::Pipeline),
+) -> (Vec<gst::Structure>, gst::Structure) {
+    common::element::init();
+    let path = scratch().join(name);
+    let text = format!(
+        "videotestsrc num-buffers={frames} pattern=snow ! video/x-raw,width=160,height=120,framerate=30/1 {between} \
+         ! vadlite name=v mode=learn learn-frames=20 overlay=none model={} {properties} ! fakesink",
+        path.display()
+    );
+    let pipeline = gst::parse::launch(&text).unwrap();
+    let pipeline: gst::Pipeline = pipeline.downcast().unwrap();
+    let element = pipeline.by_name("v").unwrap();
+    let metas = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let list = metas.clone();
+    let pad = element.static_pad("src").unwrap();
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let meta = common::element::structure(info.buffer().unwrap());
+        list.lock().unwrap().push(meta);
+        gst::PadProbeReturn::Ok
+    });
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let bus = pipeline.bus().unwrap();
+    let mut in_the_fit = Some(in_the_fit);
+    loop {
+        let message = bus.timed_pop(gst::ClockTime::from_seconds(120));
+        let message = message.expect("no end in two minutes");
+        match message.view() {
+            gst::MessageView::Eos(_) => break,
+            gst::MessageView::Error(error) => panic!("{error:?}"),
+            gst::MessageView::Warning(warning) => panic!("{warning:?}"),
+            gst::MessageView::Element(element)
+                if element.structure().unwrap().get("phase") == Ok("fitting") =>
+            {
+                if let Some(act) = in_the_fit.take() {
+                    act(&pipeline);
+                }
+            }
+            _ => {}
+        }
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+    let stats = element.property("stats");
+    (std::mem::take(&mut metas.lock().unwrap()), stats)
+}
+
+/// No frame passes uninspected but those that are learnt from: the source waits for the fit.
+#[test]
+fn a_file_is_held_until_the_model_is_there() {
+    for (between, properties) in [
+        ("", ""),
+        ("! queue", ""),
+        ("! queue ! identity", "interval=2"),
+    ] {
+        let (metas, stats) = learn_from(between, "held.vadlite", 60, properties, |_| {});
+        let get = |meta: &gst::Structure, name: &str| meta.get::<bool>(name).unwrap();
+        assert_eq!(metas.len(), 60);
+        for (number, meta) in metas.iter().enumerate() {
+            let told = (get(meta, "inspected"), get(meta, "skipped"));
+            let expected = match number {
+                0..20 => (false, false),
+                _ if properties.is_empty() || number % 2 == 0 => (true, false),
+                _ => (false, true),
+            };
+            assert_eq!(
+                told, expected,
+                "frame {number} with {between:?} {properties:?}"
+            );
+        }
+        assert_eq!(stats.get::<u64>("uninspected"), Ok(20));
+        assert_eq!(stats.get::<u64>("frames-lost"), Ok(0));
+    }
+}
+
+#[test]
+fn a_seek_while_the_source_is_held_comes_at_once_and_the_fit_goes_on() {
+    let (metas, _) = learn_from("", "sought.vadlite", 60, "method=patchcore", |pipeline| {
+        let start = Instant::now();
+        let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE;
+        pipeline.seek_simple(flags, gst::ClockTime::ZERO).unwrap();
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    });
+    let inspected = |meta: &gst::Structure| meta.get::<bool>("inspected").unwrap();
+    let first = metas.iter().position(inspected).expect("no model");
+    assert!(metas[first..].iter().all(inspected));
+    // The video from its beginning, and before it what was learnt from.
+    assert_eq!((first, metas.len()), (20, 80));
+}
+
+#[test]
+fn a_model_that_is_set_while_the_source_is_held_lets_it_go() {
+    let (metas, stats) = learn_from("", "let-go.vadlite", 60, "method=patchcore", |pipeline| {
+        let element = pipeline.by_name("v").unwrap();
+        element.set_property("model", model().path.to_str().unwrap());
+    });
+    assert_eq!((metas.len(), stats.get::<u64>("inspected")), (60, Ok(40)));
+    assert!(!scratch().join("let-go.vadlite").exists());
 }
 
 /// Plays so many frames of a video that is no camera's to the end; returns the element messages and warnings.

@@ -45,6 +45,7 @@ fn result(model: &'static str, frame: u64, flagged: bool) -> FrameResult<'static
         lost: 0,
         model: model.into(),
         latency: 1,
+        size: gstvadlite::geometry::Size::new(240, 320),
         regions: if flagged { vec![region] } else { Vec::new() }.into(),
         map: Some(ResultMap::new(MapView {
             values: ndarray::aview2(&map),

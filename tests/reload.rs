@@ -120,6 +120,50 @@ fn a_file_that_changes_is_loaded_where_asked_for() {
     assert!(Path::new(&path).exists());
 }
 
+/// A model is judged by the properties as they are, not as they were at the start.
+#[test]
+fn the_next_model_is_judged_by_the_present_properties() {
+    // Of 10 images, which support no rate below 1 in 11.
+    let images = scratch().join("few");
+    common::save_good(&images, 10);
+    let few = scratch().join("few.vadlite");
+    let output = common::vadlite()
+        .args(["fit", "--method", "padim-lite", "--images"])
+        .arg(&images)
+        .arg("--out")
+        .arg(&few)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let few = std::fs::read(few).unwrap();
+    let path = copy("judged.vadlite");
+    let bytes = std::fs::read(&path).unwrap();
+    let mut rig = Rig::new(&[
+        ("model", &path),
+        ("reload", "auto"),
+        ("false-reject-rate", "0.06"),
+    ]);
+    good(&mut rig);
+    // At the rate of the start it would be refused.
+    rig.element.set_property("false-reject-rate", 0.5);
+    replace(&path, &few);
+    until(&mut rig, |rig, _| rig.stat::<u64>("reloads") == 1);
+    // And at a rate of now it is, though at the start it would have done.
+    replace(&path, &bytes);
+    until(&mut rig, |rig, _| rig.stat::<u64>("reloads") == 2);
+    rig.element.set_property("false-reject-rate", 0.06);
+    good(&mut rig);
+    replace(&path, &few);
+    until(&mut rig, |rig, _| rig.stat::<u64>("reloads-refused") == 1);
+    let (_, warnings) = rig.messages();
+    assert!(
+        warnings
+            .iter()
+            .any(|warning| warning.contains("property false-reject-rate")),
+        "{warnings:?}"
+    );
+}
+
 #[test]
 fn a_file_that_changes_is_left_alone_otherwise() {
     let path = copy("unwatched.vadlite");

@@ -159,6 +159,7 @@ fn statistics_are_written_for_prometheus() {
         ("vadlite_lost_total", "counter"),
         ("vadlite_reloads_refused_total", "counter"),
         ("vadlite_reloads_total", "counter"),
+        ("vadlite_uninspected_total", "counter"),
     ];
     assert!(kinds.eq(expected), "{families:?}");
     // Model and device are labels of one sample: a counter's series has to outlive them.
@@ -169,6 +170,7 @@ fn statistics_are_written_for_prometheus() {
         ("inspected", 3.0),
         ("flagged", 3.0),
         ("failed", 0.0),
+        ("uninspected", 0.0),
     ] {
         assert_eq!(
             sample(&families, &format!("vadlite_{name}_total"), &[]),

@@ -105,6 +105,7 @@ mod tests {
             lost: 0,
             model: "part.vadlite".into(),
             latency: 1,
+            size: Size::new(100, 200),
             regions: if flagged { vec![region] } else { Vec::new() }.into(),
             map: None,
         }

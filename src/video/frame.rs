@@ -69,7 +69,6 @@ impl FrameFormat {
     }
 
     /// Size in pixels.
-    #[cfg(feature = "analytics")]
     pub fn size(&self) -> crate::geometry::Size {
         crate::geometry::Size::new(self.info.height() as usize, self.info.width() as usize)
     }

@@ -1,7 +1,8 @@
 //! `GstVadLiteMeta`: the result of an inspection as a custom meta on the buffer, and the same fields as a bus message.
 //!
 //! A custom meta is a named `GstStructure`, so a program in any language reads it with GStreamer alone. Its tag `video` lets it
-//! survive conversion, scaling, cropping and encoding; its coordinates are in 0..1 of the frame so that they stay true.
+//! survive conversion, scaling, cropping and encoding. Its coordinates are in 0..1 of the frame that was looked at, whose size it has:
+//! they stay true when the frame is scaled. GStreamer hands metas on across a crop or a flip as if nothing had happened.
 //!
 //! This file is the only one that knows the names of the fields: what is written here is read here.
 
@@ -35,7 +36,7 @@ pub struct FrameResult<'a> {
     pub flagged: bool,
     /// Whether a score was computed for this very frame.
     pub inspected: bool,
-    /// Whether it was left out on purpose: by `interval`, as a gap, or while learning.
+    /// Whether it was left out on purpose, by `interval`. Neither inspected nor skipped: a gap buffer, a frame while learning, a failure.
     pub skipped: bool,
     /// Whether heatmap or contour are in the picture.
     pub drawn: bool,
@@ -47,6 +48,8 @@ pub struct FrameResult<'a> {
     pub model: Cow<'a, str>,
     /// Time the inspection took, in nanoseconds.
     pub latency: u64,
+    /// Of the frame that was looked at, in pixels: regions and map are in 0..1 of it.
+    pub size: Size,
     /// In 0..1 of the frame, strongest first.
     pub regions: Cow<'a, [Region]>,
     /// Where the frame was inspected.
@@ -138,6 +141,8 @@ impl<'a> FrameResult<'a> {
         structure.set("lost", self.lost);
         structure.set("model", &*self.model);
         structure.set("latency", self.latency);
+        structure.set("width", self.size.width as u32);
+        structure.set("height", self.size.height as u32);
         let regions = self.regions.iter().map(|found| {
             let roi = Roi::new(found.x, found.y, found.width, found.height);
             region("region", roi)
@@ -178,6 +183,7 @@ impl<'a> FrameResult<'a> {
             lost: get(structure, "lost", "uint64")?,
             model: Cow::Borrowed(get(structure, "model", "string")?),
             latency: get(structure, "latency", "uint64")?,
+            size: read_size(structure, "height", "width")?,
             regions: Cow::Owned(read_regions(structure)?),
             map: read_map(structure)?,
         })
@@ -218,6 +224,15 @@ fn read_roi(structure: &gst::StructureRef) -> Result<Roi, FieldError> {
     ))
 }
 
+fn read_size(
+    structure: &gst::StructureRef,
+    height: &'static str,
+    width: &'static str,
+) -> Result<Size, FieldError> {
+    let side = |field| get::<u32>(structure, field, "uint").map(|side| side as usize);
+    Ok(Size::new(side(height)?, side(width)?))
+}
+
 fn read_regions(structure: &gst::StructureRef) -> Result<Vec<Region>, FieldError> {
     let wanted = "array of structures";
     let wrong = |_| FieldError {
@@ -246,10 +261,9 @@ fn read_map(structure: &gst::StructureRef) -> Result<Option<ResultMap>, FieldErr
     if !structure.has_field("map") {
         return Ok(None);
     }
-    let side = |field| get::<u32>(structure, field, "uint").map(|side| side as usize);
     Ok(Some(ResultMap {
         bytes: get(structure, "map", "GBytes")?,
-        size: Size::new(side("map-height")?, side("map-width")?),
+        size: read_size(structure, "map-height", "map-width")?,
         roi: read_roi(get(structure, "map-roi", "structure")?)?,
     }))
 }
@@ -289,6 +303,7 @@ mod tests {
                 frame: numbers.2,
                 model: model.into(),
                 latency: numbers.3,
+                size: Size::new(numbers.2 as u16 as usize, numbers.3 as u16 as usize),
                 lost: numbers.4,
                 regions: regions.into(),
                 map: map.as_ref().map(|values| ResultMap::new(MapView {

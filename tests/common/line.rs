@@ -63,6 +63,7 @@ impl Shown {
             lost: 0,
             model: "made-up.vadlite".into(),
             latency: 1,
+            size: gstvadlite::geometry::Size::new(240, 320),
             regions: if flagged { vec![region] } else { Vec::new() }.into(),
             map: None,
         }

@@ -1,9 +1,12 @@
 //! Why the element cannot do what its properties ask for, or a frame not be used.
 
 use crate::detector::error::{Chain, FitError, InferenceError};
+use crate::elements::time::UnitError;
 use crate::geometry::{GeometryError, Grid};
+use crate::net::address::AddressError;
 use crate::video::frame::FrameError;
 use std::io;
+use std::mem::{Discriminant, discriminant};
 use std::path::PathBuf;
 
 /// Why the properties give no model to inspect with, and no learner of one.
@@ -13,10 +16,6 @@ pub enum SetupError {
         "the property model is not set; name a .vadlite file, made with `vadlite fit --method padim-lite --images DIR --out part.vadlite` or with mode=learn"
     )]
     NoModel,
-    #[error("the property roi: {0}")]
-    Roi(#[source] GeometryError),
-    #[error("the property tiles: {0}")]
-    Tiles(#[source] GeometryError),
     #[error(
         "the property tiles: {} was fitted for {fitted} tiles, not {asked}; leave the property out, or fit again for {asked} tiles", model.display()
     )]
@@ -42,6 +41,25 @@ pub enum SetupError {
     Panic(String),
 }
 
+/// Why a property does not take a value.
+#[derive(Debug, thiserror::Error)]
+pub enum ValueError {
+    #[error("the property roi: {0}")]
+    Roi(#[source] GeometryError),
+    #[error("the property tiles: {0}")]
+    Tiles(#[source] GeometryError),
+    #[error("the property {name}: {number} is not {wanted}")]
+    Number {
+        name: &'static str,
+        number: f64,
+        wanted: &'static str,
+    },
+    #[error(transparent)]
+    Time(#[from] UnitError),
+    #[error("the property stats-mqtt: {0}")]
+    Address(#[from] AddressError),
+}
+
 /// Why a frame is neither inspected nor learnt from.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameFailure {
@@ -53,12 +71,28 @@ pub enum FrameFailure {
     Inference(#[from] InferenceError),
 }
 
+/// What two failures have in common that are told once, whatever their numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    NoFormat,
+    Frame(Discriminant<FrameError>),
+    Inference(Discriminant<InferenceError>),
+}
+
+impl FrameFailure {
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::NoFormat => FailureKind::NoFormat,
+            Self::Frame(error) => FailureKind::Frame(discriminant(error)),
+            Self::Inference(error) => FailureKind::Inference(discriminant(error)),
+        }
+    }
+}
+
 impl From<SetupError> for gst::ErrorMessage {
     fn from(error: SetupError) -> Self {
         match error {
             SetupError::NoModel
-            | SetupError::Roi(_)
-            | SetupError::Tiles(_)
             | SetupError::OtherTiles { .. }
             | SetupError::Rate(_)
             | SetupError::TooFewFrames { .. } => {

@@ -5,10 +5,11 @@ mod mqtt;
 mod textfile;
 
 use super::VadLite;
+use super::error::ValueError;
 use super::settings::Settings;
 use crate::net::address::AddressError;
 #[cfg(feature = "mqtt")]
-use crate::net::broker::BrokerError;
+use crate::net::broker::{Broker, BrokerError};
 use crate::thread::Owned;
 use gst::prelude::*;
 use std::path::PathBuf;
@@ -32,6 +33,21 @@ pub enum ExportError {
     Broker(#[from] BrokerError),
     #[error("no thread can be started: {0}")]
     Thread(#[from] std::io::Error),
+}
+
+/// Whether statistics can be published at an address, or at none where it is empty.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_address(address: &str) -> Result<(), ValueError> {
+    if address.is_empty() {
+        return Ok(());
+    }
+    #[cfg(feature = "mqtt")]
+    Broker::parse(address)?;
+    #[cfg(not(feature = "mqtt"))]
+    mqtt::check::<()>(address)?;
+    Ok(())
 }
 
 /// Ends its threads when it is dropped, after a last word of each.
@@ -104,15 +120,19 @@ impl Drop for Worker {
 mod mqtt {
     //! Takes the place of the statistics by MQTT where that is not built in.
 
-    use super::{ExportError, VadLite, Worker};
+    use super::{AddressError, ExportError, VadLite, Worker};
     use crate::net::address::{self, Address, Reason};
+
+    pub fn check<T>(address: &str) -> Result<T, AddressError> {
+        let refuse = |address: Address| address.built_in().and(Err(Reason::Scheme));
+        Address::read(address, address::MQTT, refuse)
+    }
 
     pub fn start(
         _element: &VadLite,
         address: &str,
         _credentials: Option<&str>,
     ) -> Result<Worker, ExportError> {
-        let refuse = |address: Address| address.built_in().and(Err(Reason::Scheme));
-        Ok(Address::read(address, address::MQTT, refuse)?)
+        Ok(check(address)?)
     }
 }

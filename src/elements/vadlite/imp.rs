@@ -7,12 +7,13 @@ use super::learner::{Learner, REPORT_EVERY};
 use super::loader::Loader;
 use super::properties::properties;
 use super::session::{ActiveMode, Event, Session};
-use super::settings::{Mode, Settings};
+use super::settings::{Mode, Settings, ThresholdFrom};
 use super::stats::Stats;
 use super::wakeup::Wakeup;
 use crate::detector::Device;
 use crate::elements::is_live;
 use crate::elements::messages::element_message;
+use crate::elements::refused::Refused;
 use crate::video::formats;
 use crate::video::frame::FrameFormat;
 use glib::subclass::prelude::*;
@@ -20,17 +21,20 @@ use gst::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 use parking_lot::Mutex;
+use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 #[derive(Default)]
 pub struct VadLite {
+    /// Taken before the others, where several are.
     settings: Mutex<Settings>,
+    refused: Mutex<Refused>,
     /// Some between start and stop.
     session: Mutex<Option<Session>>,
-    /// Where models that are set while playing are opened; some between start and stop.
-    wanted: Mutex<Option<Sender<Settings>>>,
+    /// Has the model opened that is set while playing; some between start and stop.
+    wanted: Mutex<Option<Sender<()>>>,
     /// Apart from `session`, which the streaming thread holds for the whole of an inspection.
     stats: Mutex<Stats>,
     /// Ends when it is dropped.
@@ -55,11 +59,27 @@ impl VadLite {
         self.stats.lock().count_reload(false);
     }
 
+    /// The values of the properties.
+    pub fn settings(&self) -> Settings {
+        self.settings.lock().clone()
+    }
+
+    /// The model that was set cannot be used: the property goes back to the one that is, unless it was set again.
+    pub fn keep_model(&self, refused: &Option<PathBuf>, kept: &Option<PathBuf>) {
+        let mut settings = self.settings.lock();
+        if settings.model == *refused {
+            settings.model.clone_from(kept);
+            drop(settings);
+            self.obj().notify("model");
+        }
+    }
+
     /// Whether this thread holds none of the locks that a handler of a message may need.
     #[cfg(test)]
     pub fn is_unlocked(&self) -> bool {
         let soon = std::time::Duration::from_secs(10);
         self.settings.try_lock_for(soon).is_some()
+            && self.refused.try_lock_for(soon).is_some()
             && self.session.try_lock_for(soon).is_some()
             && self.wanted.try_lock_for(soon).is_some()
             && self.stats.try_lock_for(soon).is_some()
@@ -92,17 +112,21 @@ impl VadLite {
         Ok(mode?)
     }
 
-    /// At the end of the stream: waits for a model that has all its frames, until it is written, the fit fails or the element is to stop.
-    fn finish_learning(&self) {
+    /// Holds the stream, its next frame or its `end`, as long as learning from it asks for that, and lets a model that is ready take over.
+    /// Returns whether it goes on: not where a flush or a stop has come meanwhile.
+    fn wait_for_model(&self, end: bool) -> bool {
         loop {
             let step = match self.session.lock().as_mut() {
-                Some(session) => session.end_of_stream(&self.obj()),
-                None => return,
+                Some(session) => session.before_next(&self.obj(), end),
+                None => return false,
             };
             let (events, waits) = step;
             self.tell(events);
-            if !waits || !self.wakeup.wait(REPORT_EVERY) {
-                return;
+            if !waits {
+                return true;
+            }
+            if !self.wakeup.wait(REPORT_EVERY) {
+                return false;
             }
         }
     }
@@ -111,11 +135,21 @@ impl VadLite {
     fn tell(&self, events: Vec<Event>) {
         for event in events {
             match event {
-                Event::ModelChanged { name, reload } => {
+                Event::ModelChanged {
+                    name,
+                    learning,
+                    reload,
+                } => {
                     let mut stats = self.stats.lock();
                     stats.set_model(&name);
                     if reload {
                         stats.count_reload(true);
+                    }
+                    drop(stats);
+                    if learning {
+                        // Started again, the element goes on with the model rather than learn another one over it.
+                        self.settings.lock().mode = Mode::Detect;
+                        self.obj().notify("mode");
                     }
                 }
                 Event::Message(structure) => {
@@ -126,9 +160,14 @@ impl VadLite {
                 Event::FrameFailed { frame, failure } => gst::element_imp_warning!(
                     self,
                     gst::StreamError::Failed,
-                    ("frame {frame} could not be inspected and passes on: {failure}")
+                    ("frame {frame} could not be inspected and passes on: {failure}; others for a reason of this kind are counted as failed in the property stats")
                 ),
-                Event::ThresholdKept { reason } => {
+                Event::ThresholdKept {
+                    reason,
+                    refused,
+                    kept,
+                } => {
+                    self.keep_threshold(refused, kept);
                     gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{reason}"));
                 }
                 Event::TooFewFrames { taken, wanted } => gst::element_imp_warning!(
@@ -137,6 +176,101 @@ impl VadLite {
                     ("the stream ends after {taken} of {wanted} frames to learn from; no model is written, see the property learn-frames")
                 ),
             }
+        }
+    }
+
+    /// A threshold cannot be had: its properties go back to those in force, unless they were set again.
+    fn keep_threshold(&self, refused: ThresholdFrom, kept: ThresholdFrom) {
+        let mut settings = self.settings.lock();
+        if ThresholdFrom::of(&settings.live) != refused {
+            return;
+        }
+        settings.live.threshold = kept.threshold;
+        settings.live.false_reject_rate = kept.false_reject_rate;
+        drop(settings);
+        for (name, changed) in [
+            ("threshold", refused.threshold != kept.threshold),
+            (
+                "false-reject-rate",
+                refused.false_reject_rate != kept.false_reject_rate,
+            ),
+        ] {
+            if changed {
+                self.obj().notify(name);
+            }
+        }
+    }
+
+    /// Opens what the settings ask for.
+    fn open(&self, settings: &Settings) -> Result<(Session, Export), gst::ErrorMessage> {
+        // Not all settings: an address may hold a password.
+        gst::debug!(
+            CAT,
+            imp = self,
+            "starting in mode {:?}: model {:?}, backbone {:?}, roi {:?}, tiles {:?}, device {}, {:?}",
+            settings.mode,
+            settings.model,
+            settings.backbone,
+            settings.roi,
+            settings.tiles,
+            settings.device.name(),
+            settings.live
+        );
+        let element = self.obj();
+        let loader = Loader::start(&element, settings, self.wakeup.clone())?;
+        let mode = self.begin(settings, &loader)?;
+        let mut stats = Stats::new(settings.device.name());
+        match &mode {
+            ActiveMode::Detect(inspection) => {
+                let (name, threshold) = (&inspection.model_name, inspection.threshold());
+                gst::info!(
+                    CAT,
+                    imp = self,
+                    "model {name} with threshold {threshold}, opened in {:.1?}",
+                    inspection.opened_in
+                );
+                stats.set_model(name);
+            }
+            ActiveMode::Learn(_) => {
+                let (method, frames) = (settings.method.name(), settings.learn_frames);
+                gst::info!(CAT, imp = self, "learning {method} from {frames} frames");
+            }
+        }
+        *self.stats.lock() = stats;
+        let export = Export::start(&element, settings)
+            .map_err(|error| gst::error_msg!(gst::ResourceError::OpenWrite, ("{error}")))?;
+        Ok((Session::new(mode, loader), export))
+    }
+
+    /// Whether the element can go on with what was opened for `settings`: not where other values were set meanwhile. From here on it counts
+    /// as running.
+    ///
+    /// # Errors
+    /// A value that was refused meanwhile.
+    fn run(&self, settings: &Settings, session: &Session) -> Result<bool, gst::ErrorMessage> {
+        let present = self.settings.lock();
+        self.refused.lock().check()?;
+        let same = present.starts_like(settings);
+        if same {
+            *self.wanted.lock() = session.wanted();
+        }
+        Ok(same)
+    }
+
+    /// A model that is there already is not learnt over without a word.
+    fn tell_of_learning(&self, settings: &Settings) {
+        if let (Mode::Learn, Some(model)) = (settings.mode, &settings.model)
+            && model.exists()
+        {
+            let element = self.obj();
+            gst::element_info!(
+                element,
+                gst::LibraryError::Settings,
+                (
+                    "the property mode: {} will be replaced by the model that is learnt now; until then it stays as it is",
+                    model.display()
+                )
+            );
         }
     }
 
@@ -169,13 +303,21 @@ impl ObjectImpl for VadLite {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        let mut settings = self.settings.lock();
-        settings.set(pspec.name(), value);
-        if pspec.name() == "model"
-            && let Some(wanted) = self.wanted.lock().as_ref()
-        {
-            // The thread lives as long as there is a way to it.
-            let _ = wanted.send(settings.clone());
+        let refused = {
+            let mut settings = self.settings.lock();
+            let set = settings.set(pspec.name(), value);
+            let wanted = self.wanted.lock();
+            if pspec.name() == "model"
+                && let Some(wanted) = wanted.as_ref()
+            {
+                // The thread lives as long as there is a way to it.
+                let _ = wanted.send(());
+            }
+            let mut refused = self.refused.lock();
+            refused.note(pspec.name(), set, wanted.is_some())
+        };
+        if let Some(reason) = refused {
+            gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{reason}"));
         }
     }
 
@@ -238,47 +380,22 @@ impl BaseTransformImpl for VadLite {
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
-        let settings = self.settings.lock().clone();
-        // Not all settings: an address may hold a password.
-        gst::debug!(
-            CAT,
-            imp = self,
-            "starting in mode {:?}: model {:?}, backbone {:?}, roi {:?}, tiles {:?}, device {}, {:?}",
-            settings.mode,
-            settings.model,
-            settings.backbone,
-            settings.roi,
-            settings.tiles,
-            settings.device.name(),
-            settings.live
-        );
-        let element = self.obj();
-        let loader = Loader::start(&element, &settings, self.wakeup.clone())?;
-        let mode = self.begin(&settings, &loader)?;
-        let mut stats = Stats::new(settings.device.name());
-        match &mode {
-            ActiveMode::Detect(inspection) => {
-                let (name, threshold) = (&inspection.model_name, inspection.threshold());
-                gst::info!(
-                    CAT,
-                    imp = self,
-                    "model {name} with threshold {threshold}, opened in {:.1?}",
-                    inspection.opened_in
-                );
-                stats.set_model(name);
-            }
-            ActiveMode::Learn(_) => {
-                let (method, frames) = (settings.method.name(), settings.learn_frames);
-                gst::info!(CAT, imp = self, "learning {method} from {frames} frames");
+        loop {
+            self.refused.lock().check()?;
+            let settings = self.settings();
+            let (session, export) = match self.open(&settings) {
+                Ok(opened) => opened,
+                // Of values that are no more it says nothing.
+                Err(_) if !self.settings.lock().starts_like(&settings) => continue,
+                Err(error) => return Err(error),
+            };
+            if self.run(&settings, &session)? {
+                *self.export.lock() = Some(export);
+                *self.session.lock() = Some(session);
+                self.tell_of_learning(&settings);
+                return Ok(());
             }
         }
-        *self.stats.lock() = stats;
-        let export = Export::start(&element, &settings)
-            .map_err(|error| gst::error_msg!(gst::ResourceError::OpenWrite, ("{error}")))?;
-        *self.export.lock() = Some(export);
-        *self.wanted.lock() = loader.wanted();
-        *self.session.lock() = Some(Session::new(mode, loader));
-        Ok(())
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
@@ -296,32 +413,38 @@ impl BaseTransformImpl for VadLite {
     fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let info = gst_video::VideoInfo::from_caps(incaps)
             .map_err(|_| gst::loggable_error!(CAT, "not raw video: {incaps}"))?;
+        let rate = info.fps();
         let format = FrameFormat::new(info)
             .ok_or_else(|| gst::loggable_error!(CAT, "unsupported format: {incaps}"))?;
         gst::debug!(CAT, imp = self, "frames are {incaps}");
-        let waits = self.settings.lock().mode == Mode::Learn && !is_live(self.obj().sink_pad());
+        let waits = !is_live(self.obj().sink_pad());
         let mut session = self.session.lock();
         let session = session
             .as_mut()
             .ok_or_else(|| gst::loggable_error!(CAT, "caps before start"))?;
-        session.negotiate(format, waits);
+        session.negotiate(format, rate, waits);
         Ok(())
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
         gst::log!(CAT, imp = self, "{event:?}");
-        // After these a discontinuity is asked for, not a loss.
-        if matches!(
-            event.type_(),
-            gst::EventType::FlushStop | gst::EventType::Segment | gst::EventType::StreamStart
-        ) && let Some(session) = self.session.lock().as_mut()
-        {
-            session.forget_last_frame();
-        }
+        let session = |tell: fn(&mut Session)| {
+            if let Some(session) = self.session.lock().as_mut() {
+                tell(session);
+            }
+        };
         match event.type_() {
             gst::EventType::FlushStart => self.wakeup.set_leaving(true),
-            gst::EventType::FlushStop => self.wakeup.set_leaving(false),
-            gst::EventType::Eos => self.finish_learning(),
+            // After these a discontinuity is asked for, not a loss.
+            gst::EventType::FlushStop => {
+                self.wakeup.set_leaving(false);
+                session(Session::forget_last_frame);
+            }
+            gst::EventType::Segment | gst::EventType::StreamStart => {
+                session(Session::forget_last_frame);
+            }
+            gst::EventType::Gap => session(Session::interrupt),
+            gst::EventType::Eos => _ = self.wait_for_model(true),
             _ => {}
         }
         self.parent_sink_event(event)
@@ -332,6 +455,9 @@ impl BaseTransformImpl for VadLite {
         buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let start = Instant::now();
+        if !self.wait_for_model(false) {
+            return Err(gst::FlowError::Flushing);
+        }
         let live = self.settings.lock().live;
         let processed = match self.session.lock().as_mut() {
             Some(session) => session.process(&self.obj(), buffer, &live, start)?,

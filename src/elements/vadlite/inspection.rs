@@ -3,7 +3,7 @@
 use super::drift_watch::{DriftReading, DriftWatch};
 use super::error::{FrameFailure, SetupError};
 use super::remedy::setup_error;
-use super::settings::{LiveSettings, Overlay, Settings};
+use super::settings::{LiveSettings, Overlay, Settings, ThresholdFrom};
 use crate::detector::error::FitError;
 use crate::detector::{Detector, Options, Region, RuntimeOptions};
 use crate::geometry::Roi;
@@ -33,7 +33,7 @@ pub struct Inspection {
 /// The threshold in force and the properties it came from, so that it is worked out on change only.
 struct Threshold {
     value: f64,
-    from: (f64, f64),
+    from: ThresholdFrom,
 }
 
 impl Inspection {
@@ -44,7 +44,7 @@ impl Inspection {
     pub fn new(settings: &Settings) -> Result<Self, SetupError> {
         let start = Instant::now();
         let path = settings.needed_model()?;
-        let roi = settings.parsed_roi()?;
+        let roi = settings.roi();
         let options = Options {
             backbone: settings.backbone.as_deref(),
             runtime: RuntimeOptions {
@@ -56,7 +56,7 @@ impl Inspection {
         let detector =
             Detector::open(path, options).map_err(|error| setup_error(&error, settings))?;
         let fitted = detector.metadata().tiles;
-        if let Some(asked) = settings.parsed_tiles()?.filter(|tiles| *tiles != fitted) {
+        if let Some(asked) = settings.tiles().filter(|tiles| *tiles != fitted) {
             return Err(SetupError::OtherTiles {
                 model: path.to_path_buf(),
                 fitted,
@@ -80,7 +80,7 @@ impl Inspection {
             tensor: Array3::zeros((3, size.height, size.width)),
             threshold: Threshold {
                 value: f64::from(detector.metadata().threshold),
-                from: (0.0, 0.0),
+                from: ThresholdFrom::default(),
             },
             overlay: overlay::Overlay::new(),
             drift,
@@ -99,6 +99,11 @@ impl Inspection {
         self.threshold.value
     }
 
+    /// The properties that it comes from.
+    pub fn threshold_from(&self) -> ThresholdFrom {
+        self.threshold.from
+    }
+
     /// Prepares for frames of this format.
     pub fn negotiate(&mut self, format: &FrameFormat) {
         self.preprocess = Some(format.preprocess(Target {
@@ -111,22 +116,22 @@ impl Inspection {
     /// Works the threshold out again where the properties have changed, and says whether they have.
     ///
     /// # Errors
-    /// A rate that the model's calibration does not support; the threshold stays, and the same rate is no error again.
+    /// A rate that the model's calibration does not support; the threshold stays.
     pub fn update_threshold(&mut self, live: &LiveSettings) -> Result<bool, FitError> {
-        let from = (live.threshold, live.false_reject_rate);
+        let from = ThresholdFrom::of(live);
         if self.threshold.from == from {
             return Ok(false);
         }
-        self.threshold.from = from;
         let detector = &self.detector;
-        self.threshold.value = if live.threshold > 0.0 {
-            live.threshold
-        } else if live.false_reject_rate > 0.0 {
-            let threshold = detector.calibration().threshold(live.false_reject_rate)?;
+        let value = if from.threshold > 0.0 {
+            from.threshold
+        } else if from.false_reject_rate > 0.0 {
+            let threshold = detector.calibration().threshold(from.false_reject_rate)?;
             f64::from(threshold)
         } else {
             f64::from(detector.metadata().threshold)
         };
+        self.threshold = Threshold { value, from };
         Ok(true)
     }
 

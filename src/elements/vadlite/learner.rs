@@ -78,8 +78,8 @@ impl Learner {
         offers: Offers,
     ) -> Result<Self, SetupError> {
         let path = settings.needed_model()?;
-        let roi = settings.parsed_roi()?.unwrap_or_default();
-        let tiles = settings.parsed_tiles()?.unwrap_or(Grid::ONE);
+        let roi = settings.roi().unwrap_or_default();
+        let tiles = settings.tiles().unwrap_or(Grid::ONE);
         check_rate(settings)?;
         let folder = fs::folder_of(path);
         // Found out now rather than after five minutes of learning.
@@ -135,15 +135,10 @@ impl Learner {
         buffer: &gst::BufferRef,
         format: &FrameFormat,
     ) -> Result<Collected, FrameFailure> {
+        self.has_room();
         let Some(tensors) = &self.tensors else {
             return Ok(Collected::NotWanted);
         };
-        if self.tensor.is_none() {
-            self.tensor = match self.waits {
-                true => self.spare.recv().ok(),
-                false => self.spare.try_recv().ok(),
-            };
-        }
         let Some(tensor) = &mut self.tensor else {
             self.too_fast += 1;
             return Ok(Collected::TooFast);
@@ -162,6 +157,14 @@ impl Learner {
             self.tensors = None;
         }
         Ok(Collected::Taken(self.taken))
+    }
+
+    /// Whether the next frame can be taken in, or is not wanted.
+    pub fn has_room(&mut self) -> bool {
+        if self.tensors.is_some() && self.tensor.is_none() {
+            self.tensor = self.spare.try_recv().ok();
+        }
+        self.tensors.is_none() || self.tensor.is_some()
     }
 
     /// Draws the bar: as long as the frames or, after these, the fit have come.
@@ -232,7 +235,7 @@ impl Learner {
         let text = match phase {
             "done" => format!(
                 "the model is learnt from {} frames; {} were left out as outliers, {} as duplicates",
-                frames - fit.outliers,
+                frames.saturating_sub(fit.outliers),
                 fit.outliers,
                 self.duplicates
             ),
@@ -276,7 +279,10 @@ impl Learner {
 
     /// Whether the fitting thread has given up; it has said why.
     pub fn failed(&self) -> bool {
-        self.fit.state().end == Some(FitEnd::Failed)
+        match self.fit.state().end {
+            Some(end) => end == FitEnd::Failed,
+            None => self.fit.is_over(),
+        }
     }
 
     /// Learns no more: no model is written from here on, and the thread ends.

@@ -11,7 +11,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ impl Offers {
 
 /// The way to the thread that opens models, and back.
 pub struct Loader {
-    wanted: Option<Sender<Settings>>,
+    wanted: Option<Sender<()>>,
     offered: Receiver<Box<Inspection>>,
     offers: Offers,
     stopped: Cancel,
@@ -53,7 +53,7 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Starts the thread for `element`, which runs with `settings`; `wakeup` hears of models that are ready.
+    /// Starts the thread for `element`, which starts with `settings`; `wakeup` hears of models that are ready.
     ///
     /// # Errors
     /// The system has no thread to give.
@@ -68,8 +68,10 @@ impl Loader {
         let stopped = Cancel::default();
         let thread = Thread {
             element: element.downgrade(),
-            seen: Seen::of(settings),
-            settings: settings.clone(),
+            reload: settings.reload,
+            good: settings.model.clone(),
+            asked: settings.model.clone(),
+            seen: Seen::of(settings.model.as_deref()),
             offers: offers.clone(),
             stopped: stopped.clone(),
         };
@@ -92,8 +94,8 @@ impl Loader {
         })
     }
 
-    /// Settings sent there have their model opened. The thread ends when this one and all its clones are gone.
-    pub fn wanted(&self) -> Option<Sender<Settings>> {
+    /// A word sent there has the model opened that the property names by then. The thread ends when this one and all its clones are gone.
+    pub fn wanted(&self) -> Option<Sender<()>> {
         self.wanted.clone()
     }
 
@@ -127,7 +129,11 @@ impl Drop for Loader {
 
 struct Thread {
     element: glib::WeakRef<VadLite>,
-    settings: Settings,
+    reload: Reload,
+    /// The model in use, or the one that is being learnt.
+    good: Option<PathBuf>,
+    /// The one that is being opened.
+    asked: Option<PathBuf>,
     seen: Seen,
     offers: Offers,
     stopped: Cancel,
@@ -142,8 +148,8 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(settings: &Settings) -> Self {
-        let identity = settings.model.as_deref().and_then(Identity::of);
+    fn of(model: Option<&Path>) -> Self {
+        let identity = model.and_then(Identity::of);
         Self {
             opened: identity,
             last: identity,
@@ -153,32 +159,38 @@ impl Seen {
 
 impl Thread {
     /// Serves until nobody can ask any more. A panic refuses one model; the thread goes on with the next.
-    fn run(mut self, commands: &Receiver<Settings>) {
+    fn run(mut self, commands: &Receiver<()>) {
         // What has been seen of the file is noted before it is opened, so that no model is tried for ever.
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.serve(commands))) {
             self.refuse(&SetupError::Panic(panic_text(&*panic)));
         }
     }
 
-    fn serve(&mut self, commands: &Receiver<Settings>) {
+    fn serve(&mut self, commands: &Receiver<()>) {
         loop {
-            let command = match self.settings.reload {
+            let command = match self.reload {
                 Reload::Auto => commands.recv_timeout(LOOK_EVERY),
                 Reload::None => commands.recv().map_err(RecvTimeoutError::from),
             };
             match command {
-                Ok(settings) => {
-                    self.seen = Seen::of(&settings);
-                    self.settings = settings;
-                    self.load();
+                Ok(()) => {
+                    let Some(settings) = self.settings() else {
+                        return;
+                    };
+                    self.seen = Seen::of(settings.model.as_deref());
+                    self.load(&settings);
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    let now = self.settings.model.as_deref().and_then(Identity::of);
+                    let now = self.good.as_deref().and_then(Identity::of);
                     let last = std::mem::replace(&mut self.seen.last, now);
                     // A file that is gone is about to be replaced, or its model goes on without it.
                     if now.is_some() && now != self.seen.opened && now == last {
                         self.seen.opened = now;
-                        self.load();
+                        let Some(settings) = self.settings() else {
+                            return;
+                        };
+                        let model = self.good.clone();
+                        self.load(&Settings { model, ..settings });
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -186,25 +198,41 @@ impl Thread {
         }
     }
 
+    /// What the properties ask for now; `None` where there is no element any more.
+    fn settings(&self) -> Option<Settings> {
+        Some(self.element.upgrade()?.imp().settings())
+    }
+
     /// Opens the model and offers it, or says why the old one stays.
-    fn load(&self) {
+    fn load(&mut self, settings: &Settings) {
+        self.asked.clone_from(&settings.model);
         if let Some(element) = self.element.upgrade() {
-            let model = self.settings.model.as_deref().unwrap_or(Path::new(""));
+            let model = self.asked.as_deref().unwrap_or(Path::new(""));
             gst::debug!(CAT, obj = element, "opening the model {}", model.display());
         }
         panic_point("vadlite-loader: opening");
-        match Inspection::new(&self.settings) {
-            Ok(inspection) => self.offers.offer(inspection),
+        match Inspection::new(settings) {
+            Ok(inspection) => {
+                self.good.clone_from(&settings.model);
+                self.offers.offer(inspection);
+            }
             Err(error) => self.refuse(&error),
         }
     }
 
-    fn refuse(&self, error: &SetupError) {
+    fn refuse(&mut self, error: &SetupError) {
         if self.stopped.is_cancelled() {
             return;
         }
+        let other = self.asked != self.good;
+        if other {
+            self.seen = Seen::of(self.good.as_deref());
+        }
         if let Some(element) = self.element.upgrade() {
             element.imp().count_refused_reload();
+            if other {
+                element.imp().keep_model(&self.asked, &self.good);
+            }
             gst::element_warning!(
                 element,
                 gst::ResourceError::OpenRead,

@@ -7,7 +7,8 @@
  * Scores every frame against a model of good parts, in place and in the frame's own format. A frame whose score is above the threshold
  * is flagged, and what looks wrong is drawn on it (#GstVadLite:overlay). Every frame, whatever has become of it, carries a custom meta
  * `GstVadLiteMeta` with score, threshold, regions and anomaly map; an element message `vadlite` with the same fields is posted for
- * flagged frames (#GstVadLite:post-messages). A frame that cannot be inspected is marked so, counted and passed on.
+ * flagged frames (#GstVadLite:post-messages). A frame that cannot be inspected is marked so, counted and passed on; the first one for a
+ * reason of each kind is warned of. Frames that are missing before one are told with it.
  *
  * ## Model and threshold
  *
@@ -17,13 +18,17 @@
  * supports it, and #GstVadLite:threshold, which goes first, sets the raw score. All three may change while playing: a new
  * #GstVadLite:model is opened beside the running one and takes over between two frames, with an element message `vadlite-model`; one that
  * cannot be used is refused with a warning, and the old one stays. With #GstVadLite:reload `auto` that happens when the file changes, too.
+ * Values that cannot mean anything are refused when they are set: while playing with a warning, else when the element starts. A property
+ * whose value was refused keeps, or goes back to, the one in force.
  *
  * ## Learning
  *
  * With #GstVadLite:mode `learn` frames pass uninspected, with a bar for the progress drawn on them, until #GstVadLite:learn-frames of them
  * make a model; an element message `vadlite-learn` says how far it is. Frames that show what another one did already do not count (at
  * most one in a thousand of 112x112 samples differs by more than 2 % of full scale: an empty or standing belt), nor those of a camera that
- * come faster than they are taken in. A source that is not live waits, and its end waits for the model. Of the frames taken, those unlike
+ * come faster than they are taken in. A source that is not live (its answer to a latency query says so) waits for the learner and then for
+ * the model, so that every frame after those is inspected; the end of any stream waits for a model that has its frames. When a model takes
+ * over, #GstVadLite:mode becomes `detect`: started again, the element does not learn anew. Of the frames taken, those unlike
  * the others are left out in the end: with a held-out score beyond Tukey's outer fence and three times that of nine tenths of them.
  *
  * ## Drift

@@ -112,7 +112,7 @@ mod tests {
             let value = match pspec.default_value().type_() {
                 glib::Type::F64 => 0.5.to_value(),
                 glib::Type::U32 => 77u32.to_value(),
-                glib::Type::U64 => 77u64.to_value(),
+                glib::Type::U64 => 77_000_000u64.to_value(),
                 glib::Type::BOOL => true.to_value(),
                 glib::Type::STRING => "text".to_value(),
                 other if other == Overlay::static_type() => Overlay::Contour.to_value(),
@@ -121,7 +121,8 @@ mod tests {
                 _ => pspec.default_value().clone(),
             };
             let mut settings = Settings::default();
-            settings.set(name, &value);
+            // What is no value of the property is not taken.
+            let _ = settings.set(name, &value);
             let per_frame = settings.live != Settings::default().live;
             let flags = pspec.flags();
             let playing = flags.contains(gst::PARAM_FLAG_MUTABLE_PLAYING);

@@ -4,11 +4,11 @@
 
 mod frame;
 
-use super::error::FrameFailure;
+use super::error::{FailureKind, FrameFailure};
 use super::inspection::Inspection;
 use super::learner::{Fit, Learner};
 use super::loader::Loader;
-use super::settings::LiveSettings;
+use super::settings::{LiveSettings, ThresholdFrom};
 use super::stats::FrameCount;
 use super::stream::Stream;
 use super::{CAT, VadLite};
@@ -26,8 +26,8 @@ pub struct Session {
     loader: Loader,
     /// The fit of a learner that another model has taken over from: it ends with the session at the latest.
     retired: Option<Fit>,
-    /// The last frame that was looked at could not be used.
-    failing: bool,
+    /// What was told of frames that could not be used.
+    told: Vec<FailureKind>,
 }
 
 /// What is done with frames.
@@ -47,16 +47,24 @@ impl ActiveMode {
 
 /// What is to be told and counted once no lock is held: a handler of a message may set a property or read the statistics.
 pub enum Event {
-    /// Another model is in use; `reload`: not the one that was learnt just now.
-    ModelChanged { name: String, reload: bool },
+    /// Another model is in use. `learning`: frames were learnt from until then; `reload`: it is not what was learnt.
+    ModelChanged {
+        name: String,
+        learning: bool,
+        reload: bool,
+    },
     /// An element message.
     Message(gst::Structure),
     /// How far learning is.
     Progress(gst::ProgressType, String),
-    /// A frame could not be used, the first one of a run of such frames: a broken camera would flood the bus.
+    /// A frame could not be used, the first one for a reason of this kind: a broken camera would flood the bus.
     FrameFailed { frame: u64, failure: FrameFailure },
-    /// A property asks for a threshold that there is not.
-    ThresholdKept { reason: String },
+    /// Properties ask for a threshold that there is not; the one before stays.
+    ThresholdKept {
+        reason: String,
+        refused: ThresholdFrom,
+        kept: ThresholdFrom,
+    },
     /// The stream has ended before the model had its frames.
     TooFewFrames { taken: usize, wanted: usize },
 }
@@ -75,12 +83,18 @@ impl Session {
             mode,
             loader,
             retired: None,
-            failing: false,
+            told: Vec::new(),
         }
     }
 
-    /// Prepares for frames of this format; where they are learnt from, `waits` says that their source can be held up.
-    pub fn negotiate(&mut self, format: FrameFormat, waits: bool) {
+    /// The way to the thread that opens other models.
+    pub fn wanted(&self) -> Option<std::sync::mpsc::Sender<()>> {
+        self.loader.wanted()
+    }
+
+    /// Prepares for frames of this format and rate; where they are learnt from, `waits` says that their source can be held up.
+    pub fn negotiate(&mut self, format: FrameFormat, rate: gst::Fraction, waits: bool) {
+        self.stream.set_rate(rate);
         if let ActiveMode::Learn(learner) = &mut self.mode {
             learner.waits = waits;
         }
@@ -91,6 +105,11 @@ impl Session {
     /// The next frame follows on a seek or a new stream, not on the last one.
     pub fn forget_last_frame(&mut self) {
         self.stream.forget_last();
+    }
+
+    /// The source says that it has nothing to send for a while.
+    pub fn interrupt(&mut self) {
+        self.stream.interrupt();
     }
 
     /// Inspects the frame in `buffer` or learns from it, and attaches the result. `start` is when it came.
@@ -104,11 +123,7 @@ impl Session {
         live: &LiveSettings,
         start: Instant,
     ) -> Result<Processed, gst::FlowError> {
-        if self.format.is_none() {
-            return Err(gst::FlowError::NotNegotiated);
-        }
         let mut events = Vec::new();
-        self.take_over(element, &mut events);
         let frame = Frame {
             element,
             format: self.format.as_ref().ok_or(gst::FlowError::NotNegotiated)?,
@@ -125,28 +140,33 @@ impl Session {
             ActiveMode::Detect(inspection) => frame.detect(inspection, buffer, &mut events),
             ActiveMode::Learn(learner) => frame.learn(learner, buffer, &mut events),
         };
-        if !count.skipped {
-            let before = std::mem::replace(&mut self.failing, failure.is_some());
-            if let Some(failure) = failure.filter(|_| !before) {
-                let frame = frame.number;
-                events.push(Event::FrameFailed { frame, failure });
-            }
+        if let Some(failure) = failure
+            && !self.told.contains(&failure.kind())
+        {
+            self.told.push(failure.kind());
+            let frame = frame.number;
+            events.push(Event::FrameFailed { frame, failure });
         }
         Ok(Processed { count, events })
     }
 
-    /// At the end of the stream: what there is to tell, and whether a model is still to come.
-    pub fn end_of_stream(&mut self, element: &VadLite) -> (Vec<Event>, bool) {
+    /// Goes on with another model where one is ready. Returns what there is to tell, and whether the stream has to wait: its end for a
+    /// model that has all its frames, and the next frame of a source that can be held up also for room to learn from it.
+    pub fn before_next(&mut self, element: &VadLite, end: bool) -> (Vec<Event>, bool) {
         let mut events = Vec::new();
         self.take_over(element, &mut events);
         let ActiveMode::Learn(learner) = &mut self.mode else {
             return (events, false);
         };
-        if let Some((taken, wanted)) = learner.missing() {
-            events.push(Event::TooFewFrames { taken, wanted });
-            return (events, false);
-        }
-        let waits = !learner.failed();
+        let waits = match learner.missing() {
+            Some((taken, wanted)) if end => {
+                events.push(Event::TooFewFrames { taken, wanted });
+                false
+            }
+            Some(_) => learner.waits && !learner.has_room(),
+            None => end || learner.waits,
+        };
+        let waits = waits && !learner.failed();
         if waits {
             report(element, learner, &mut events);
         }
@@ -174,12 +194,14 @@ impl Session {
             ActiveMode::Learn(learner) => Some(learner),
             ActiveMode::Detect(_) => None,
         };
+        let learning = learner.is_some();
         let learnt = learner.as_mut().filter(|learner| learner.finished());
         let reload = learnt.is_none();
         let begun = learnt.as_ref().is_some_and(|learner| learner.reported());
         let report = learnt.and_then(|learner| learner.report(true));
         events.push(Event::ModelChanged {
             name: model.clone(),
+            learning,
             reload,
         });
         if let Some((structure, text)) = report {

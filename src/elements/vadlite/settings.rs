@@ -1,9 +1,11 @@
 //! The values of the properties of `vadlite`, and their defaults.
 
-use super::error::SetupError;
+use super::error::{SetupError, ValueError};
+use super::export;
 use crate::detector::Device;
 use crate::detector::method::Method;
-use crate::geometry::{Grid, Roi};
+use crate::elements::time;
+use crate::geometry::{GeometryError, Grid, Roi};
 use crate::video::overlay;
 use gst::prelude::*;
 use std::path::{Path, PathBuf};
@@ -74,6 +76,8 @@ pub enum PostMessages {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     pub model: Option<PathBuf>,
+    /// How often `model` was set: the same file set again is to be opened again.
+    pub model_set: u64,
     pub backbone: Option<PathBuf>,
     pub onnxruntime: Option<PathBuf>,
     pub mode: Mode,
@@ -99,6 +103,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             model: None,
+            model_set: 0,
             backbone: None,
             onnxruntime: None,
             mode: Mode::default(),
@@ -145,6 +150,22 @@ impl Default for LiveSettings {
     }
 }
 
+/// The properties that a threshold comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ThresholdFrom {
+    pub threshold: f64,
+    pub false_reject_rate: f64,
+}
+
+impl ThresholdFrom {
+    pub fn of(live: &LiveSettings) -> Self {
+        Self {
+            threshold: live.threshold,
+            false_reject_rate: live.false_reject_rate,
+        }
+    }
+}
+
 impl Overlay {
     /// How to draw; `None` where nothing is drawn.
     pub fn style(self) -> Option<overlay::Style> {
@@ -166,28 +187,29 @@ impl Settings {
     }
 
     /// The region of interest that was asked for; `None` where the model's own holds.
-    ///
-    /// # Errors
-    /// Not four numbers, or not inside of the frame.
-    pub fn parsed_roi(&self) -> Result<Option<Roi>, SetupError> {
-        match self.roi.trim() {
-            "" => Ok(None),
-            roi => roi.parse().map(Some).map_err(SetupError::Roi),
-        }
+    pub fn roi(&self) -> Option<Roi> {
+        parse_roi(&self.roi).ok().flatten()
     }
 
     /// The tiles that were asked for; `None` where the model's own hold.
-    ///
-    /// # Errors
-    /// Not `CxR`.
-    pub fn parsed_tiles(&self) -> Result<Option<Grid>, SetupError> {
-        match self.tiles.trim() {
-            "" => Ok(None),
-            tiles => tiles.parse().map(Some).map_err(SetupError::Tiles),
-        }
+    pub fn tiles(&self) -> Option<Grid> {
+        parse_tiles(&self.tiles).ok().flatten()
     }
 
-    pub fn set(&mut self, name: &str, value: &glib::Value) {
+    /// Whether an element that starts with either does the same: what is read with every frame does not count.
+    pub fn starts_like(&self, other: &Self) -> bool {
+        let other = Self {
+            live: self.live,
+            ..other.clone()
+        };
+        *self == other
+    }
+
+    /// Takes the value of a property in.
+    ///
+    /// # Errors
+    /// One that cannot mean anything; the property keeps the value that it had.
+    pub fn set(&mut self, name: &str, value: &glib::Value) -> Result<(), ValueError> {
         let path = || {
             value
                 .get::<Option<String>>()
@@ -203,13 +225,19 @@ impl Settings {
                 .flatten()
                 .unwrap_or_default()
         };
-        let number = || value.get::<f64>().unwrap_or_default();
         match name {
-            "model" => self.model = path(),
+            "model" => {
+                self.model = path();
+                self.model_set = self.model_set.wrapping_add(1);
+            }
             "backbone" => self.backbone = path(),
             "onnxruntime" => self.onnxruntime = path(),
             "stats-file" => self.stats_file = path(),
-            "stats-mqtt" => self.stats_mqtt = text(),
+            "stats-mqtt" => {
+                let address = text();
+                export::check_address(&address)?;
+                self.stats_mqtt = address;
+            }
             "credentials" => self.credentials = Some(text()).filter(|file| !file.is_empty()),
             "mode" => self.mode = value.get().unwrap_or_default(),
             "method" => self.method = value.get().unwrap_or_default(),
@@ -217,18 +245,36 @@ impl Settings {
             "reload" => self.reload = value.get().unwrap_or_default(),
             "device" => self.device = value.get().unwrap_or_default(),
             "threads" => self.threads = value.get().unwrap_or_default(),
-            "roi" => self.roi = text(),
-            "tiles" => self.tiles = text(),
-            "threshold" => self.live.threshold = number(),
-            "false-reject-rate" => self.live.false_reject_rate = number(),
+            "roi" => {
+                let roi = text();
+                parse_roi(&roi).map_err(ValueError::Roi)?;
+                self.roi = roi;
+            }
+            "tiles" => {
+                let tiles = text();
+                parse_tiles(&tiles).map_err(ValueError::Tiles)?;
+                self.tiles = tiles;
+            }
+            "threshold" => {
+                self.live.threshold = number("threshold", value, f64::MAX, "a score: 0 or more")?
+            }
+            "false-reject-rate" => {
+                self.live.false_reject_rate =
+                    number("false-reject-rate", value, 1.0, "a share: 0 to 1")?;
+            }
             "overlay" => self.live.overlay = value.get().unwrap_or_default(),
             "overlay-always" => self.live.overlay_always = value.get().unwrap_or_default(),
             "interval" => self.live.interval = value.get().unwrap_or(1),
-            "drift-interval" => self.live.drift_interval = value.get().unwrap_or_default(),
+            "drift-interval" => {
+                let interval = value.get().unwrap_or_default();
+                time::check("drift-interval", interval)?;
+                self.live.drift_interval = interval;
+            }
             "drift-limit" => self.drift_limit = value.get().unwrap_or_default(),
             "post-messages" => self.live.post_messages = value.get().unwrap_or_default(),
             _ => {}
         }
+        Ok(())
     }
 
     pub fn get(&self, name: &str) -> Option<glib::Value> {
@@ -262,5 +308,119 @@ impl Settings {
             "post-messages" => self.live.post_messages.to_value(),
             _ => return None,
         })
+    }
+}
+
+fn parse_roi(text: &str) -> Result<Option<Roi>, GeometryError> {
+    match text.trim() {
+        "" => Ok(None),
+        roi => roi.parse().map(Some),
+    }
+}
+
+fn parse_tiles(text: &str) -> Result<Option<Grid>, GeometryError> {
+    match text.trim() {
+        "" => Ok(None),
+        tiles => tiles.parse().map(Some),
+    }
+}
+
+/// A number from 0 to `most`. GLib holds to the range of a property where it is set; this holds to it whoever sets it.
+fn number(
+    name: &'static str,
+    value: &glib::Value,
+    most: f64,
+    wanted: &'static str,
+) -> Result<f64, ValueError> {
+    let number = value.get().unwrap_or_default();
+    match (0.0..=most).contains(&number) {
+        true => Ok(number),
+        false => Err(ValueError::Number {
+            name,
+            number,
+            wanted,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_mean_anything_is_refused_and_what_was_set_stays() {
+        let good: [(&str, glib::Value); 6] = [
+            ("roi", "0.25,0,0.5,1".to_value()),
+            ("tiles", "2x3".to_value()),
+            ("threshold", 1.5.to_value()),
+            ("false-reject-rate", 0.01.to_value()),
+            ("drift-interval", 2_000_000_000u64.to_value()),
+            ("stats-mqtt", "mqtt://broker/line".to_value()),
+        ];
+        let bad: [(&str, glib::Value, &str); 14] = [
+            ("roi", "0,0,2,1".to_value(), "property roi"),
+            ("roi", "left".to_value(), "x,y,w,h"),
+            ("tiles", "0x1".to_value(), "property tiles"),
+            ("tiles", "many".to_value(), "COLUMNSxROWS"),
+            ("threshold", f64::NAN.to_value(), "property threshold"),
+            ("threshold", (-1.0).to_value(), "-1"),
+            ("threshold", f64::INFINITY.to_value(), "inf"),
+            (
+                "false-reject-rate",
+                f64::NAN.to_value(),
+                "false-reject-rate",
+            ),
+            ("false-reject-rate", 2.0.to_value(), "0 to 1"),
+            ("drift-interval", 1u64.to_value(), "nanoseconds"),
+            (
+                "drift-interval",
+                999_999u64.to_value(),
+                "property drift-interval",
+            ),
+            (
+                "stats-mqtt",
+                "http://broker/line".to_value(),
+                "property stats-mqtt",
+            ),
+            ("stats-mqtt", "mqtt://broker".to_value(), "topic"),
+            (
+                "stats-mqtt",
+                "mqtt:/me:secret@broker".to_value(),
+                "credentials",
+            ),
+        ];
+        let mut settings = Settings::default();
+        for (name, value) in &good {
+            settings.set(name, value).unwrap();
+        }
+        let before = settings.clone();
+        for (name, value, said) in bad {
+            let error = settings.set(name, &value).unwrap_err().to_string();
+            assert!(error.contains(said), "{name}: {error} lacks {said}");
+            assert!(!error.contains("secret"), "{error}");
+            assert_eq!(settings, before, "{name}");
+        }
+        // The largest and the empty ones mean something.
+        for (name, value) in [
+            ("drift-interval", u64::MAX.to_value()),
+            ("drift-interval", 0u64.to_value()),
+            ("threshold", f64::MAX.to_value()),
+            ("roi", "".to_value()),
+            ("tiles", None::<String>.to_value()),
+            ("stats-mqtt", None::<String>.to_value()),
+        ] {
+            settings.set(name, &value).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_same_model_set_again_is_another_start_and_a_threshold_is_none() {
+        let mut settings = Settings::default();
+        settings.set("model", &"part.vadlite".to_value()).unwrap();
+        let before = settings.clone();
+        settings.set("threshold", &2.0.to_value()).unwrap();
+        assert!(settings.starts_like(&before));
+        settings.set("model", &"part.vadlite".to_value()).unwrap();
+        assert!(!settings.starts_like(&before));
     }
 }

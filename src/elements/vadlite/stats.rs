@@ -10,7 +10,7 @@ pub struct FrameCount {
     pub flagged: bool,
     /// It could not be used.
     pub failed: bool,
-    /// It was not looked at: by `interval`, or as a gap.
+    /// It was left out on purpose, by `interval`.
     pub skipped: bool,
     /// Frames missing before it.
     pub lost: u64,
@@ -26,6 +26,8 @@ pub struct Stats {
     inspected: u64,
     flagged: u64,
     failed: u64,
+    /// Not inspected, though not left out on purpose.
+    uninspected: u64,
     frames_lost: u64,
     latency: Histogram<u64>,
     /// Of all inspections, in nanoseconds.
@@ -48,6 +50,7 @@ impl Stats {
             inspected: 0,
             flagged: 0,
             failed: 0,
+            uninspected: 0,
             frames_lost: 0,
             latency,
             latency_sum: 0,
@@ -65,11 +68,14 @@ impl Stats {
         self.frames += 1;
         self.flagged += u64::from(frame.flagged);
         self.failed += u64::from(frame.failed);
-        self.frames_lost += frame.lost;
-        if let Some(latency) = frame.latency {
-            self.inspected += 1;
-            self.latency.saturating_record(latency);
-            self.latency_sum = self.latency_sum.saturating_add(latency);
+        self.frames_lost = self.frames_lost.saturating_add(frame.lost);
+        match frame.latency {
+            Some(latency) => {
+                self.inspected += 1;
+                self.latency.saturating_record(latency);
+                self.latency_sum = self.latency_sum.saturating_add(latency);
+            }
+            None => self.uninspected += u64::from(!frame.skipped),
         }
         self.drift = frame.drift.unwrap_or(self.drift);
         self.drift_alarms += u64::from(frame.drift_alarm);
@@ -101,6 +107,7 @@ impl Stats {
             "inspected": self.inspected,
             "flagged": self.flagged,
             "failed": self.failed,
+            "uninspected": self.uninspected,
             "frames_lost": self.frames_lost,
             "reloads": self.reloads,
             "reloads_refused": self.reloads_refused,
@@ -138,6 +145,11 @@ impl Stats {
                 "failed_total",
                 "Frames that could not be inspected.",
                 self.failed,
+            ),
+            (
+                "uninspected_total",
+                "Frames that passed uninspected, but for those left out by interval.",
+                self.uninspected,
             ),
             (
                 "lost_total",
@@ -200,6 +212,7 @@ impl Stats {
             .field("inspected", self.inspected)
             .field("flagged", self.flagged)
             .field("failed", self.failed)
+            .field("uninspected", self.uninspected)
             .field("frames-lost", self.frames_lost)
             .field("latency-median", self.latency.value_at_quantile(0.5))
             .field("latency-p99", self.latency.value_at_quantile(0.99))

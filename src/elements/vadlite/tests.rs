@@ -235,6 +235,48 @@ fn a_panic_while_a_model_is_opened_refuses_it_and_the_next_one_takes_over() {
     });
 }
 
+/// Whatever is set after the start has read the properties counts: another model, a region, a value that is refused.
+#[test]
+fn what_is_set_while_the_element_starts_counts() {
+    let _one = ONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("other.vadlite");
+    std::fs::copy(model(), &other).unwrap();
+    let start = |name: &'static str, value: &str| {
+        let value = value.to_owned();
+        let (element, bus) = element(&[("model", model().to_str().unwrap())]);
+        let set = Mutex::new(false);
+        gst::log::remove_default_log_function();
+        CAT.set_threshold(gst::DebugLevel::Debug);
+        let weak = element.downgrade();
+        let function = gst::log::add_log_function(move |category, _, _, _, _, _, message| {
+            let text = message.get();
+            let starts = text.is_some_and(|text| text.starts_with("starting in mode"));
+            if category == *CAT && starts && !std::mem::replace(&mut *set.lock(), true) {
+                weak.upgrade().unwrap().set_property_from_str(name, &value);
+            }
+        });
+        let started = element.set_state(gst::State::Paused);
+        CAT.set_threshold(gst::DebugLevel::None);
+        gst::log::remove_log_function(function);
+        let stats: gst::Structure = element.property("stats");
+        element.set_state(gst::State::Null).unwrap();
+        let error = bus.pop_filtered(&[gst::MessageType::Error]);
+        let error = error.as_ref().map(text);
+        assert_eq!(started.is_err(), error.is_some());
+        (stats.get::<String>("model").unwrap(), error)
+    };
+    let path = other.to_str().unwrap();
+    assert_eq!(start("model", path), ("other.vadlite".into(), None));
+    let (_, error) = start("model", "/nonexistent.vadlite");
+    assert!(error.unwrap().contains("/nonexistent.vadlite"));
+    let (_, error) = start("roi", "0,0,2,1");
+    assert!(error.unwrap().contains("property roi"));
+    // One that does not fit the model is found out now, not at the next start.
+    let (_, error) = start("tiles", "3x3");
+    assert!(error.unwrap().contains("property tiles"));
+}
+
 #[test]
 fn a_panic_of_the_statistics_is_warned_of_and_the_last_word_is_written_all_the_same() {
     let _one = ONE.lock();

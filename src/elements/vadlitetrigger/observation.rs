@@ -136,6 +136,7 @@ mod tests {
             lost: 0,
             model: "made-up.vadlite".into(),
             latency: 1,
+            size: crate::geometry::Size::new(240, 320),
             regions: Vec::new().into(),
             map: None,
         }

@@ -121,6 +121,11 @@ impl Fit {
         self.state.lock()
     }
 
+    /// Whether the thread has ended.
+    pub fn is_over(&self) -> bool {
+        self.thread.as_ref().is_none_or(Owned::is_finished)
+    }
+
     /// Asks the thread to end; a write that has begun is waited for, and none begins afterwards.
     pub fn give_up(&mut self) {
         self.cancel.cancel();
@@ -257,6 +262,7 @@ impl Thread {
             frames += 1;
             // Fails where the streaming thread has gone.
             let _ = give_back.try_send(tensor);
+            self.offers.wake();
         }
         if frames < self.settings.learn_frames {
             return Ok(false);

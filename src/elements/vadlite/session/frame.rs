@@ -3,10 +3,10 @@
 use super::{Event, report};
 use crate::detector::drift::Direction;
 use crate::elements::messages::{BusMessage as _, DriftAlarm};
-use crate::elements::vadlite::error::FrameFailure;
+use crate::elements::vadlite::error::{FrameFailure, SetupError};
 use crate::elements::vadlite::inspection::Inspection;
 use crate::elements::vadlite::learner::{Collected, Learner};
-use crate::elements::vadlite::settings::{LiveSettings, PostMessages};
+use crate::elements::vadlite::settings::{LiveSettings, PostMessages, ThresholdFrom};
 use crate::elements::vadlite::stats::FrameCount;
 use crate::elements::vadlite::{CAT, VadLite};
 use crate::video::frame::FrameFormat;
@@ -44,7 +44,8 @@ impl Frame<'_> {
         let (element, live) = (self.element, self.live);
         self.update_threshold(inspection, events);
         let gap = buffer.flags().contains(gst::BufferFlags::GAP);
-        let wanted = self.number.is_multiple_of(u64::from(live.interval)) && !gap;
+        let skipped = !self.number.is_multiple_of(u64::from(live.interval)) && !gap;
+        let wanted = !skipped && !gap;
         let (score, failure) = match wanted.then(|| inspection.inspect(buffer, self.format)) {
             Some(Ok(score)) => (Some(score), None),
             Some(Err(failure)) => (None, Some(failure)),
@@ -53,7 +54,7 @@ impl Frame<'_> {
         let mut count = FrameCount {
             lost: self.lost,
             failed: failure.is_some(),
-            skipped: !wanted,
+            skipped,
             flagged: score.is_some_and(|score| score > inspection.threshold()),
             ..FrameCount::default()
         };
@@ -76,12 +77,13 @@ impl Frame<'_> {
             threshold: inspection.threshold(),
             flagged: count.flagged,
             inspected: score.is_some(),
-            skipped: count.skipped,
+            skipped,
             drawn,
             frame: self.number,
             lost: self.lost,
             model: inspection.model_name.as_str().into(),
             latency: latency.as_nanos() as u64,
+            size: self.format.size(),
             regions: inspection.regions.as_slice().into(),
             map: score.is_some().then(|| ResultMap::new(inspection.map())),
         };
@@ -103,10 +105,8 @@ impl Frame<'_> {
             (None, Some(failure)) => {
                 gst::debug!(CAT, obj = element, "{self}: not inspected: {failure}");
             }
-            (None, None) => {
-                let reason = if gap { "a gap" } else { "by interval" };
-                gst::log!(CAT, obj = element, "{self}: skipped, {reason}");
-            }
+            (None, None) if gap => gst::log!(CAT, obj = element, "{self}: not inspected: a gap"),
+            (None, None) => gst::log!(CAT, obj = element, "{self}: skipped, by interval"),
         }
         let post = match live.post_messages {
             PostMessages::None => false,
@@ -125,6 +125,7 @@ impl Frame<'_> {
 
     fn update_threshold(&self, inspection: &mut Inspection, events: &mut Vec<Event>) {
         let before = inspection.threshold();
+        let kept = inspection.threshold_from();
         match inspection.update_threshold(self.live) {
             Ok(false) => {}
             Ok(true) => gst::info!(
@@ -134,8 +135,12 @@ impl Frame<'_> {
                 inspection.threshold()
             ),
             Err(error) => {
-                let reason = format!("{error}; the threshold stays at {before}");
-                events.push(Event::ThresholdKept { reason });
+                let error = SetupError::Rate(error);
+                events.push(Event::ThresholdKept {
+                    reason: format!("{error}; the threshold stays at {before}"),
+                    refused: ThresholdFrom::of(self.live),
+                    kept,
+                });
             }
         }
     }
@@ -210,12 +215,13 @@ impl Frame<'_> {
             threshold: 0.0,
             flagged: false,
             inspected: false,
-            skipped: failure.is_none(),
+            skipped: false,
             drawn: false,
             frame: self.number,
             lost: self.lost,
             model: "".into(),
             latency: self.start.elapsed().as_nanos() as u64,
+            size: self.format.size(),
             regions: [].as_slice().into(),
             map: None,
         };
@@ -223,7 +229,6 @@ impl Frame<'_> {
         let count = FrameCount {
             lost: self.lost,
             failed: failure.is_some(),
-            skipped: gap,
             ..FrameCount::default()
         };
         (count, failure)
