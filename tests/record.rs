@@ -3,145 +3,12 @@
 mod common;
 
 use common::element::init;
-use common::recordings::{json, play, videos};
-use common::scratch;
+use common::recordings::{
+    FRAME, folder, json, play, record, record_results, result, source, videos,
+};
 use gst::prelude::*;
-use gstvadlite::detector::Region;
-use gstvadlite::geometry::Roi;
-use gstvadlite::video::meta::{FrameResult, ResultMap};
-use gstvadlite::video::overlay::MapView;
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
-
-const FRAME: u64 = 1_000_000_000 / 30;
-
-/// A folder of its own.
-fn folder(name: &str) -> PathBuf {
-    let folder = scratch().join(name);
-    let _ = std::fs::remove_dir_all(&folder);
-    folder
-}
-
-/// The result of a model of this name; scores are higher the later, and the upper left quarter is hot.
-fn result(model: &'static str, frame: u64, flagged: bool) -> FrameResult<'static> {
-    let score = 2.0 + frame as f64 / 100.0;
-    let region = Region {
-        x: 0.0,
-        y: 0.0,
-        width: 0.5,
-        height: 0.5,
-        score: score as f32,
-    };
-    let map = [[3.0, 0.1], [0.1, 0.1]];
-    FrameResult {
-        score: if flagged { score } else { 0.5 },
-        threshold: 1.0,
-        flagged,
-        inspected: true,
-        skipped: false,
-        drawn: false,
-        frame,
-        lost: 0,
-        model: model.into(),
-        latency: 1,
-        size: gstvadlite::geometry::Size::new(240, 320),
-        regions: if flagged { vec![region] } else { Vec::new() }.into(),
-        map: Some(ResultMap::new(MapView {
-            values: ndarray::aview2(&map),
-            roi: Roi::WHOLE,
-        })),
-    }
-}
-
-/// `SOURCE ! vadliterecord`, where the frames with these numbers are flagged; played to the end. Returns stats, messages and warnings.
-fn record(
-    source: &str,
-    properties: &str,
-    flagged: &[u64],
-) -> (gst::Structure, Vec<gst::Structure>, Vec<String>) {
-    let flagged: BTreeSet<u64> = flagged.iter().copied().collect();
-    // As if the heatmap were on grey frames already.
-    let drawn = source.contains("GRAY8");
-    record_results(source, properties, move |frame| {
-        let result = result("made-up.vadlite", frame, flagged.contains(&frame));
-        vec![FrameResult { drawn, ..result }]
-    })
-}
-
-/// As [`record`], where each frame has these results.
-fn record_results(
-    source: &str,
-    properties: &str,
-    results: impl Fn(u64) -> Vec<FrameResult<'static>> + Send + Sync + 'static,
-) -> (gst::Structure, Vec<gst::Structure>, Vec<String>) {
-    init();
-    let text = format!("{source} ! identity name=marks ! vadliterecord name=it {properties}");
-    let pipeline = gst::parse::launch(&text).unwrap();
-    let pipeline: gst::Pipeline = pipeline.downcast().unwrap();
-    let frames = std::sync::atomic::AtomicU64::new(0);
-    let pad = pipeline
-        .by_name("marks")
-        .unwrap()
-        .static_pad("src")
-        .unwrap();
-    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-        let buffer = info.buffer_mut().unwrap().make_mut();
-        let frame = frames.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        for result in results(frame) {
-            result.write(buffer).unwrap();
-        }
-        gst::PadProbeReturn::Ok
-    });
-    pipeline.set_state(gst::State::Playing).unwrap();
-    let bus = pipeline.bus().unwrap();
-    let wanted = [gst::MessageType::Eos, gst::MessageType::Error];
-    let mut messages = Vec::new();
-    let mut warnings = Vec::new();
-    let mut note = |message: &gst::MessageRef| match message.view() {
-        gst::MessageView::Element(element) => {
-            let structure = element
-                .structure()
-                .filter(|has| has.name() == "vadliterecord");
-            messages.extend(structure.map(ToOwned::to_owned));
-        }
-        gst::MessageView::Warning(warning) => warnings.push(warning.error().message().to_owned()),
-        gst::MessageView::Error(error) => panic!("{error:?}"),
-        _ => {}
-    };
-    loop {
-        let message = bus
-            .timed_pop(gst::ClockTime::from_seconds(60))
-            .expect("no end in a minute");
-        note(&message);
-        if wanted.contains(&message.type_()) {
-            break;
-        }
-    }
-    let element = pipeline.by_name("it").unwrap();
-    // The last file is closed by the time the element has stopped.
-    let held = element.clone();
-    let (sender, receiver) = std::sync::mpsc::channel();
-    bus.set_sync_handler(move |_, message| {
-        let _ = sender.send(message.clone());
-        gst::BusSyncReply::Drop
-    });
-    while let Some(message) = bus.pop() {
-        note(&message);
-    }
-    pipeline.set_state(gst::State::Null).unwrap();
-    bus.unset_sync_handler();
-    for message in receiver.try_iter() {
-        note(&message);
-    }
-    (held.property("stats"), messages, warnings)
-}
-
-fn source(frames: u32) -> String {
-    format!(
-        "videotestsrc num-buffers={frames} pattern=ball ! video/x-raw,format=NV12,width=320,height=240,framerate=30/1"
-    )
-}
 
 #[test]
 fn each_incident_is_one_file_with_its_run_up() {
@@ -379,6 +246,32 @@ fn a_new_size_makes_a_new_file() {
         .map(|video| play(video).len())
         .collect();
     assert_eq!(frames, [60, 60]);
+}
+
+/// The time after a flagged frame is recorded in whatever format it comes.
+#[test]
+fn a_new_size_within_an_incident_loses_nothing_of_it() {
+    let folder = folder("sizes within");
+    let part = |size| {
+        format!("videotestsrc num-buffers=60 ! video/x-raw,format=I420,{size},framerate=30/1 ! c.")
+    };
+    let source = format!(
+        "{} {} concat name=c",
+        part("width=320,height=240"),
+        part("width=160,height=120")
+    );
+    let properties = format!("location=\"{}\" post-roll=1000000000", folder.display());
+    record(&source, &properties, &[50]);
+    let frames: Vec<_> = videos(&folder)
+        .iter()
+        .map(|video| play(video).len())
+        .collect();
+    // Up to frame 80, and the flagged one a second before it.
+    assert_eq!(frames.len(), 2, "{frames:?}");
+    assert!(
+        frames[0] == 60 && (20..=22).contains(&frames[1]),
+        "{frames:?}"
+    );
 }
 
 /// What was flagged before a flush and never encoded does not flag the frames after it, whose times begin anew.

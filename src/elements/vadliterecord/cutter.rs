@@ -8,7 +8,16 @@ pub struct Unit<T> {
     pub time: u64,
     /// Can be decoded without those before it.
     pub key: bool,
+    /// In bytes.
+    pub size: usize,
     pub data: T,
+}
+
+/// Most that is kept in memory of what may become the beginning of a recording.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub bytes: usize,
+    pub frames: usize,
 }
 
 /// What to do with files.
@@ -34,7 +43,12 @@ pub struct Cutter<T> {
     pre: u64,
     post: u64,
     longest: u64,
+    limits: Limits,
     ring: VecDeque<Unit<T>>,
+    /// Bytes of the ring.
+    bytes: usize,
+    /// Units that had to go for the limits.
+    dropped: u64,
     /// How many of the ring's first units the open file has.
     written: usize,
     /// Until when the open file goes.
@@ -44,12 +58,15 @@ pub struct Cutter<T> {
 }
 
 impl<T: Clone> Cutter<T> {
-    pub fn new(pre: u64, post: u64, longest: u64) -> Self {
+    pub fn new(pre: u64, post: u64, longest: u64, limits: Limits) -> Self {
         Self {
             pre,
             post,
             longest,
+            limits,
             ring: VecDeque::new(),
+            bytes: 0,
+            dropped: 0,
             written: 0,
             end: None,
             begin: None,
@@ -59,6 +76,11 @@ impl<T: Clone> Cutter<T> {
     /// Until when the open incident goes; `None` where none is open.
     pub fn end(&self) -> Option<u64> {
         self.end
+    }
+
+    /// How many units had to go for the limits since this was asked last.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Takes in the time of the frame to come and whether it is a key frame, before anything else of it.
@@ -73,10 +95,27 @@ impl<T: Clone> Cutter<T> {
         self.end = Some(end.max(time));
         self.write(steps);
         self.close(steps);
-        self.ring.clear();
+        self.clear();
         if time <= end {
             steps.push(Step::Open);
             self.end = Some(end);
+        }
+    }
+
+    /// The frames to come, of this time and on, cannot go into the same file as those before: an open incident goes on in another.
+    pub fn renew(&mut self, time: u64, steps: &mut Vec<Step<T>>) {
+        let end = self.end;
+        self.cut(steps);
+        if let Some(end) = end.filter(|end| time <= *end) {
+            steps.push(Step::Open);
+            self.end = Some(end);
+        }
+    }
+
+    /// Ends the open incident, as no frames come. Those that are kept may yet be the beginning of another.
+    pub fn expire(&mut self, steps: &mut Vec<Step<T>>) {
+        if self.end.is_some() {
+            self.close(steps);
         }
     }
 
@@ -100,6 +139,7 @@ impl<T: Clone> Cutter<T> {
     /// Takes in an encoded frame.
     pub fn add(&mut self, unit: Unit<T>, steps: &mut Vec<Step<T>>) {
         let now = unit.time;
+        self.bytes += unit.size;
         self.ring.push_back(unit);
         self.write(steps);
         let mut first = self.key_before(now.saturating_sub(self.pre));
@@ -112,6 +152,13 @@ impl<T: Clone> Cutter<T> {
             first = first.min(self.written);
         }
         self.drop_first(first);
+        while self.bytes > self.limits.bytes || self.ring.len() > self.limits.frames {
+            // What is left begins with a key frame.
+            let keys = self.ring.iter().skip(1).position(|unit| unit.key);
+            let first = keys.map_or(self.ring.len(), |place| place + 1);
+            self.dropped += first as u64;
+            self.drop_first(first);
+        }
     }
 
     /// Ends the open incident, and forgets what came before: the frames to come do not follow on it.
@@ -119,7 +166,12 @@ impl<T: Clone> Cutter<T> {
         if self.end.is_some() {
             self.close(steps);
         }
+        self.clear();
+    }
+
+    fn clear(&mut self) {
         self.ring.clear();
+        (self.bytes, self.written) = (0, 0);
     }
 
     fn close(&mut self, steps: &mut Vec<Step<T>>) {
@@ -139,7 +191,8 @@ impl<T: Clone> Cutter<T> {
     }
 
     fn drop_first(&mut self, count: usize) {
-        self.ring.drain(..count);
+        let sizes = self.ring.drain(..count).map(|unit| unit.size);
+        self.bytes -= sizes.sum::<usize>();
         self.written = self.written.saturating_sub(count);
     }
 
@@ -153,7 +206,7 @@ impl<T: Clone> Cutter<T> {
                 steps.push(Step::Write(unit.clone()));
                 self.written += 1;
             } else {
-                self.ring.pop_front();
+                self.drop_first(1);
             }
         }
     }
@@ -163,6 +216,20 @@ impl<T: Clone> Cutter<T> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const MUCH: Limits = Limits {
+        bytes: usize::MAX,
+        frames: usize::MAX,
+    };
+
+    fn unit(time: u64, key: bool) -> Unit<()> {
+        Unit {
+            time,
+            key,
+            size: 100,
+            data: (),
+        }
+    }
 
     /// Times of the units of each file, with whether the first is a key frame.
     fn files(steps: &[Step<()>]) -> Vec<Vec<(u64, bool)>> {
@@ -191,9 +258,9 @@ mod tests {
         /// start, no more than a group and `pre` before it; it has every frame from there to `post` after its last.
         #[test]
         fn files_hold_what_they_promise(flagged in prop::collection::vec(prop::bool::weighted(0.06), 1..200), group in 1usize..30, pre in 0u64..20, post in 0u64..20, longest in 1u64..80) {
-            let mut cutter = Cutter::new(10 * pre, 10 * post, 10 * longest);
+            let mut cutter = Cutter::new(10 * pre, 10 * post, 10 * longest, MUCH);
             let mut steps = Vec::new();
-            let unit = |frame: usize| Unit { time: 10 * frame as u64, key: frame.is_multiple_of(group), data: () };
+            let unit = |frame: usize| Unit { time: 10 * frame as u64, key: frame.is_multiple_of(group), size: 1, data: () };
             for (frame, flagged) in flagged.iter().enumerate() {
                 let Unit { time, key, .. } = unit(frame);
                 cutter.split(time, key, &mut steps);
@@ -233,5 +300,84 @@ mod tests {
             }
             prop_assert_eq!(seen, flagged.iter().filter(|flagged| **flagged).count());
         }
+    }
+
+    /// Whatever is asked for, memory is bounded; what is left of a run-up begins with a key frame.
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let limits = Limits {
+            bytes: 1000,
+            frames: 1000,
+        };
+        for group in [1, 3, 7, 1_000_000] {
+            let mut cutter = Cutter::new(u64::MAX, 50, u64::MAX, limits);
+            let mut steps = Vec::new();
+            let mut dropped = 0;
+            for frame in 0..200 {
+                cutter.add(unit(10 * frame, frame % group == 0), &mut steps);
+                dropped += cutter.take_dropped();
+                let held = cutter.ring.len();
+                assert!(held <= 10 && cutter.bytes == 100 * held, "{cutter:?}");
+                assert_eq!(dropped + held as u64, frame + 1);
+            }
+            cutter.flag(2000, &mut steps);
+            cutter.add(unit(2000, true), &mut steps);
+            cutter.cut(&mut steps);
+            let files = files(&steps);
+            assert!(files[0][0].1 && files[0].last() == Some(&(2000, true)));
+        }
+        let frames = Limits {
+            bytes: usize::MAX,
+            frames: 5,
+        };
+        let mut cutter = Cutter::new(u64::MAX, 50, u64::MAX, frames);
+        for frame in 0..200 {
+            cutter.add(unit(frame, true), &mut Vec::new());
+            assert!(cutter.ring.len() <= 5);
+        }
+    }
+
+    #[test]
+    fn an_incident_goes_on_in_another_file_where_the_format_changes() {
+        let mut cutter = Cutter::new(20, 50, u64::MAX, MUCH);
+        let mut steps = Vec::new();
+        for frame in 0..4 {
+            if frame == 3 {
+                cutter.flag(30, &mut steps);
+            }
+            cutter.add(unit(10 * frame, true), &mut steps);
+        }
+        cutter.renew(40, &mut steps);
+        for frame in 4..20 {
+            cutter.add(unit(10 * frame, true), &mut steps);
+        }
+        let times: Vec<Vec<u64>> = files(&steps)
+            .iter()
+            .map(|file| file.iter().map(|(time, _)| *time).collect())
+            .collect();
+        assert_eq!(times, [vec![10, 20, 30], vec![40, 50, 60, 70, 80]]);
+        // None is open: nothing to go on with.
+        steps.clear();
+        cutter.renew(200, &mut steps);
+        assert!(steps.is_empty());
+    }
+
+    #[test]
+    fn one_that_ends_as_no_frames_come_leaves_the_next_its_run_up() {
+        let mut cutter = Cutter::new(20, 50, u64::MAX, MUCH);
+        let mut steps = Vec::new();
+        for frame in 0..4 {
+            cutter.add(unit(10 * frame, true), &mut steps);
+        }
+        cutter.flag(30, &mut steps);
+        cutter.expire(&mut steps);
+        cutter.flag(40, &mut steps);
+        cutter.add(unit(40, true), &mut steps);
+        cutter.cut(&mut steps);
+        let times: Vec<Vec<u64>> = files(&steps)
+            .iter()
+            .map(|file| file.iter().map(|(time, _)| *time).collect())
+            .collect();
+        assert_eq!(times, [vec![10, 20, 30], vec![20, 30, 40]]);
     }
 }

@@ -4,8 +4,11 @@
 //! put queues that do not leak and a `videorate` around it; what is wanted here is an order over H.264 and JPEG, and no frame more or less.
 
 use super::CAT;
-use super::error::StartError;
+use super::chain::{Chain, Unusable, make};
+use super::error::{Reasons, StartError};
+use super::trial::try_out;
 use gst::prelude::*;
+use parking_lot::Mutex;
 
 /// Encoders by preference: in hardware, then the faster ones.
 const ENCODERS: [&str; 5] = [
@@ -15,91 +18,164 @@ const ENCODERS: [&str; 5] = [
     "openh264enc",
     "jpegenc",
 ];
-/// Frames that may wait for the encoder; with a live source the oldest of more go.
+/// Frames that may wait for the encoder, in number and in bytes; with a live source the oldest of more go. One alone may be larger.
 const QUEUED: u32 = 30;
+pub const QUEUED_BYTES: u32 = 256 << 20;
 
-/// The elements, in their order, not yet linked.
+/// The elements from raw to encoded frames, in a bin.
 pub struct Encoder {
-    pub elements: Vec<gst::Element>,
     pub queue: gst::Element,
     pub sink: gst_app::AppSink,
+    convert: gst::Element,
+    bin: gst::Bin,
+    chain: Mutex<Chosen>,
+}
+
+/// The encoder that is used.
+struct Chosen {
+    name: String,
+    elements: Vec<gst::Element>,
+    /// Another may take its place: nobody has asked for it, and no frame has come.
+    replaceable: bool,
 }
 
 impl Encoder {
-    /// With the encoder of this name, or the first found where the name is empty. `owner` is whom the log names.
+    /// Puts an encoder into `bin`: the one of this name, or the first that works where the name is empty.
     ///
     /// # Errors
-    /// An element that GStreamer does not have.
-    pub fn new(name: &str, owner: &gst::Element) -> Result<Self, StartError> {
-        let encoder = choose(name, owner)?;
-        tune(&encoder);
-        let queue = make("queue").map_err(StartError::Element)?;
+    /// What there is does not work, or an element that GStreamer does not have.
+    pub fn new(name: &str, bin: &gst::Bin) -> Result<Self, StartError> {
+        let usable = |name: &str| try_out(name, None);
+        let replaceable = name.is_empty();
+        let name = match name {
+            "" => first_usable(&ENCODERS, bin, usable).map_err(StartError::NoEncoder)?,
+            name => {
+                usable(name).map_err(|source| StartError::Encoder {
+                    name: name.to_owned(),
+                    source,
+                    usable: Reasons::list(ENCODERS.iter().filter(|name| usable(name).is_ok())),
+                })?;
+                name.to_owned()
+            }
+        };
+        gst::debug!(CAT, obj = bin, "encoder {name}");
+        let base = |name| make(name).map_err(StartError::Element);
+        let queue = base("queue")?;
         queue.set_property("max-size-buffers", QUEUED);
-        queue.set_property("max-size-bytes", 0u32);
+        queue.set_property("max-size-bytes", QUEUED_BYTES);
         queue.set_property("max-size-time", 0u64);
-        let convert = make("videoconvert").map_err(StartError::Element)?;
+        let convert = base("videoconvert")?;
         let sink = gst_app::AppSink::builder().sync(false).build();
         sink.set_property("async", false);
-        let h264 = encoder.static_pad("src").is_some_and(|pad| {
-            let caps = pad.pad_template_caps();
-            caps.iter()
-                .any(|structure| structure.name() == "video/x-h264")
-        });
-        let mut elements = vec![queue.clone(), convert, encoder];
-        if h264 {
-            elements.push(make("h264parse").map_err(StartError::Parser)?);
-            let caps = gst::Caps::builder("video/x-h264")
-                .field("stream-format", "avc")
-                .field("alignment", "au");
-            sink.set_caps(Some(&caps.build()));
-        }
-        elements.push(sink.clone().upcast());
-        Ok(Self {
-            elements,
+        let link = || {
+            bin.add_many([&queue, &convert, sink.upcast_ref()])?;
+            queue.link(&convert)
+        };
+        link().map_err(StartError::Link)?;
+        let encoder = Self {
             queue,
             sink,
-        })
+            convert,
+            bin: bin.clone(),
+            chain: Mutex::new(Chosen {
+                name: String::new(),
+                elements: Vec::new(),
+                replaceable,
+            }),
+        };
+        encoder.insert(name, &mut encoder.chain.lock())?;
+        Ok(encoder)
+    }
+
+    /// Takes in the format of the frames to come. Before the first frame an encoder that nobody has asked for, and that does not take
+    /// them, makes room for the next.
+    ///
+    /// # Errors
+    /// None takes them.
+    pub fn adapt(&self, caps: &gst::Caps) -> Result<(), StartError> {
+        let mut chosen = self.chain.lock();
+        if !std::mem::replace(&mut chosen.replaceable, false) {
+            return Ok(());
+        }
+        let from = ENCODERS.iter().position(|name| *name == chosen.name);
+        let names = &ENCODERS[from.unwrap_or(0)..];
+        let name = first_usable(names, &self.bin, |name| try_out(name, Some(caps)));
+        let name = name.map_err(StartError::NoEncoder)?;
+        if name == chosen.name {
+            return Ok(());
+        }
+        gst::info!(CAT, obj = self.bin, "{name} in place of {}", chosen.name);
+        self.insert(name, &mut chosen)
+    }
+
+    /// Puts an encoder between the converter and the sink, in place of the one that is there.
+    fn insert(&self, name: String, chosen: &mut Chosen) -> Result<(), StartError> {
+        for element in chosen.elements.drain(..) {
+            let _ = element.set_state(gst::State::Null);
+            let _ = self.bin.remove(&element);
+        }
+        let chain = Chain::new(&name).map_err(StartError::Element)?;
+        self.sink.set_caps(chain.caps.as_ref());
+        let link = || {
+            self.bin.add_many(&chain.elements)?;
+            let mut all = vec![&self.convert];
+            all.extend(&chain.elements);
+            all.push(self.sink.upcast_ref());
+            gst::Element::link_many(all)?;
+            let mut elements = chain.elements.iter().rev();
+            elements.try_for_each(gst::Element::sync_state_with_parent)
+        };
+        link().map_err(StartError::Link)?;
+        (chosen.name, chosen.elements) = (name, chain.elements);
+        Ok(())
     }
 }
 
-fn make(name: &str) -> Result<gst::Element, &str> {
-    gst::ElementFactory::make(name).build().map_err(|_| name)
-}
-
-fn choose(name: &str, owner: &gst::Element) -> Result<gst::Element, StartError> {
-    if !name.is_empty() {
-        gst::debug!(CAT, obj = owner, "encoder {name}, as the property says");
-        return make(name).map_err(|name| StartError::Encoder(name.into()));
-    }
-    for name in ENCODERS {
-        match make(name) {
-            Ok(encoder) => {
-                gst::debug!(CAT, obj = owner, "encoder {name}, the first that is there");
-                return Ok(encoder);
+/// The first of these encoders that is usable. `owner` is whom the log names.
+///
+/// # Errors
+/// Why each of them is not.
+fn first_usable(
+    names: &[&str],
+    owner: &gst::Bin,
+    usable: impl Fn(&str) -> Result<(), Unusable>,
+) -> Result<String, Reasons> {
+    let mut reasons = Reasons::default();
+    for name in names {
+        match usable(name) {
+            Ok(()) => return Ok((*name).to_owned()),
+            Err(reason) => {
+                gst::info!(CAT, obj = owner, "encoder {name} is passed over: {reason}");
+                reasons.0.push(reason);
             }
-            Err(name) => gst::debug!(CAT, obj = owner, "no encoder {name}"),
         }
     }
-    Err(StartError::NoEncoder(ENCODERS.join(", ")))
+    Err(reasons)
 }
 
-/// Frames come out in their order and soon: for a recording of incidents speed counts more than size.
-fn tune(encoder: &gst::Element) {
-    let name = encoder.factory().map(|factory| factory.name().to_string());
-    let properties: &[(&str, &str)] = match name.as_deref() {
-        Some("x264enc") => &[
-            ("tune", "zerolatency"),
-            ("speed-preset", "ultrafast"),
-            ("bframes", "0"),
-            ("pass", "quant"),
-            ("quantizer", "23"),
-        ],
-        Some("openh264enc") => &[("complexity", "low")],
-        _ => &[],
-    };
-    for (name, value) in properties {
-        if encoder.find_property(name).is_some() {
-            encoder.set_property_from_str(name, value);
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_that_is_usable_is_taken_and_each_other_has_its_reason() {
+        gst::init().unwrap();
+        let bin = gst::Bin::new();
+        let asked = std::cell::RefCell::new(Vec::new());
+        let choose = |usable: &[&str]| {
+            asked.borrow_mut().clear();
+            first_usable(&ENCODERS, &bin, |name| {
+                asked.borrow_mut().push(name.to_owned());
+                match usable.contains(&name) {
+                    true => Ok(()),
+                    false => Err(Unusable::Silent(name.to_owned())),
+                }
+            })
+        };
+        assert_eq!(choose(&["jpegenc", "x264enc"]).unwrap(), "x264enc");
+        assert_eq!(*asked.borrow(), ENCODERS[..3]);
+        assert_eq!(choose(&ENCODERS).unwrap(), "nvv4l2h264enc");
+        let reasons = choose(&[]).unwrap_err().to_string();
+        assert!(ENCODERS.iter().all(|name| reasons.contains(name)));
     }
 }

@@ -3,12 +3,14 @@
 use super::CAT;
 use super::encoder::Encoder;
 use super::error::StartError;
-use super::recorder::{Event, Recorder};
+use super::inbox::{Inbox, Outlet};
+use super::recorder::{Event, KEPT, Recorder};
 use super::settings::{self, Settings};
 use super::stats::Stats;
 use super::stream::Stream;
 use crate::detector::error::Chain;
 use crate::elements::messages::{BusMessage, IncidentRecorded};
+use crate::elements::refused::Refused;
 use crate::fs;
 use crate::thread::Owned;
 use gst::prelude::*;
@@ -23,12 +25,15 @@ const GRACE: Duration = Duration::from_secs(10);
 pub struct VadLiteRecord {
     sink: gst::GhostPad,
     settings: Mutex<Settings>,
+    refused: Mutex<Refused>,
     stats: Arc<Mutex<Stats>>,
     running: Mutex<Option<Running>>,
 }
 
 /// What exists between start and stop.
 struct Running {
+    /// With which it was started.
+    settings: Settings,
     stream: Arc<Stream>,
     recorder: Owned,
 }
@@ -44,6 +49,7 @@ impl ObjectSubclass for VadLiteRecord {
         Self {
             sink: gst::GhostPad::from_template(&template),
             settings: Mutex::default(),
+            refused: Mutex::default(),
             stats: Arc::default(),
             running: Mutex::default(),
         }
@@ -64,7 +70,12 @@ impl ObjectImpl for VadLiteRecord {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        self.settings.lock().set(pspec.name(), value);
+        let running = self.running.lock().is_some();
+        let set = self.settings.lock().set(pspec.name(), value);
+        let told = self.refused.lock().note(pspec.name(), set, running);
+        if let Some(reason) = told {
+            gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{reason}"));
+        }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
@@ -109,30 +120,56 @@ impl ElementImpl for VadLiteRecord {
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         gst::debug!(CAT, imp = self, "{transition:?}");
-        if transition == gst::StateChange::NullToReady
-            && let Err(error) = self.start()
-        {
-            let reason = Chain(&error);
-            gst::element_imp_error!(self, gst::ResourceError::OpenWrite, ("{reason}"));
-            return Err(gst::StateChangeError);
-        }
-        let success = self.parent_change_state(transition)?;
         match transition {
-            gst::StateChange::PausedToReady => self.cut(),
+            gst::StateChange::NullToReady => self.try_start()?,
+            gst::StateChange::ReadyToPaused => {
+                // What was set since counts as well.
+                if !self.is_current() {
+                    self.stop();
+                    self.try_start()?;
+                }
+                self.with_stream(|stream| stream.set_flushing(false));
+            }
+            // Nobody waits for the disk while the streaming threads are waited for.
+            gst::StateChange::PausedToReady => {
+                self.with_stream(|stream| stream.set_flushing(true));
+            }
+            _ => {}
+        }
+        let success = self.parent_change_state(transition);
+        match transition {
+            // There will be no change back: nothing may be left that is in the way of the next start.
+            gst::StateChange::NullToReady if success.is_err() => self.stop(),
+            gst::StateChange::PausedToReady => self.with_stream(Stream::cut),
             gst::StateChange::ReadyToNull => self.stop(),
             _ => {}
         }
-        Ok(success)
+        success
     }
 }
 
 impl BinImpl for VadLiteRecord {}
 
 impl VadLiteRecord {
+    /// Starts, or tells why not and leaves nothing behind.
+    fn try_start(&self) -> Result<(), gst::StateChangeError> {
+        let refused = self.refused.lock().check();
+        let error = match refused.map(|()| self.start()) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => {
+                let reason = Chain(&error);
+                gst::error_msg!(gst::ResourceError::OpenWrite, ("{reason}"))
+            }
+            Err(refused) => refused,
+        };
+        self.post_error_message(error);
+        self.stop();
+        Err(gst::StateChangeError)
+    }
+
     fn start(&self) -> Result<(), StartError> {
         let settings = self.settings.lock().clone();
         gst::debug!(CAT, imp = self, "{settings:?}");
-        settings.check()?;
         let location = &settings.location;
         // Found out now rather than at the first incident.
         std::fs::create_dir_all(location)
@@ -143,21 +180,30 @@ impl VadLiteRecord {
             })?;
         let element = self.obj();
         let encoder = Encoder::new(&settings.encoder, element.upcast_ref())?;
-        self.add(&encoder).map_err(StartError::Link)?;
+        let target = encoder.queue.static_pad("sink");
+        self.sink
+            .set_target(target.as_ref())
+            .map_err(StartError::Link)?;
         *self.stats.lock() = Stats::default();
-        let pad = self.sink.upcast_ref::<gst::Pad>();
-        let (stream, messages) = Stream::new(&encoder, pad.clone(), self.stats.clone());
+        let pad = self.sink.upcast_ref::<gst::Pad>().clone();
+        let inbox = Arc::<Inbox>::default();
+        let outlet = Arc::new(Outlet(inbox.clone()));
+        let stream = Stream::new(encoder, pad.clone(), self.stats.clone(), inbox);
         let weak = element.downgrade();
-        let recorder = Recorder::new(settings, pad.clone(), move |event| {
+        let tell = move |event| {
             if let Some(element) = weak.upgrade() {
                 element.imp().handle(event);
             }
-        });
+        };
         let weak = element.downgrade();
+        let for_recorder = settings.clone();
+        // Who waits for the recorder is let go once its panic has been told.
+        let until_told = outlet.clone();
         let recorder = Owned::spawn(
             "vadliterecord",
-            move || recorder.run(&messages),
+            move || Recorder::new(for_recorder, pad, tell).run(&outlet),
             move |panic| {
+                let _held = until_told;
                 if let Some(element) = weak.upgrade() {
                     gst::element_error!(
                         element,
@@ -168,33 +214,37 @@ impl VadLiteRecord {
             },
         )
         .map_err(StartError::Thread)?;
-        *self.running.lock() = Some(Running { stream, recorder });
+        *self.running.lock() = Some(Running {
+            settings,
+            stream,
+            recorder,
+        });
         Ok(())
     }
 
-    /// Puts the encoder's elements into the bin.
-    fn add(&self, encoder: &Encoder) -> Result<(), glib::BoolError> {
-        self.obj().add_many(&encoder.elements)?;
-        gst::Element::link_many(&encoder.elements)?;
-        self.sink
-            .set_target(encoder.queue.static_pad("sink").as_ref())
+    /// Whether it runs with the settings of now.
+    fn is_current(&self) -> bool {
+        let settings = self.settings.lock().clone();
+        let running = self.running.lock();
+        running.as_ref().is_some_and(|it| it.settings == settings)
     }
 
-    fn cut(&self) {
-        let stream = self
-            .running
-            .lock()
-            .as_ref()
-            .map(|running| running.stream.clone());
+    fn with_stream(&self, act: impl FnOnce(&Stream)) {
+        let running = self.running.lock();
+        let stream = running.as_ref().map(|running| running.stream.clone());
+        drop(running);
         if let Some(stream) = stream {
-            stream.cut();
+            act(&stream);
         }
     }
 
     /// Waits until the last incident is on the disk, for [`GRACE`] at most.
     fn stop(&self) {
         let running = self.running.lock().take();
-        if let Some(Running { stream, recorder }) = running {
+        if let Some(Running {
+            stream, recorder, ..
+        }) = running
+        {
             // Without it the recorder writes what it has and ends.
             drop(stream);
             if !recorder.join_within(GRACE) {
@@ -219,12 +269,12 @@ impl VadLiteRecord {
     /// Counts and passes on what the recorder tells, in its thread.
     fn handle(&self, event: Event) {
         match event {
-            Event::Recorded { incident, removed } => {
+            Event::Opened => self.stats.lock().dropped_told = false,
+            Event::Recorded(incident) => {
                 {
                     let mut stats = self.stats.lock();
                     stats.incidents += 1;
                     stats.bytes += incident.bytes;
-                    stats.removed += removed;
                 }
                 IncidentRecorded {
                     location: &incident.location,
@@ -238,14 +288,34 @@ impl VadLiteRecord {
                 self.stats.lock().failed += 1;
                 if first {
                     let reason = Chain(&error);
-                    gst::element_imp_warning!(
-                        self,
-                        gst::ResourceError::Write,
-                        ("an incident cannot be recorded, and the pipeline goes on: {reason}")
-                    );
+                    self.warn(&format!(
+                        "an incident cannot be recorded, and the pipeline goes on: {reason}"
+                    ));
+                }
+            }
+            Event::Missed { error, first } => {
+                self.stats.lock().missed += 1;
+                if first {
+                    let reason = Chain(&error);
+                    self.warn(&format!("the recording goes on: {reason}"));
+                }
+            }
+            Event::Removed(incidents) => self.stats.lock().removed += incidents,
+            Event::Shortened(frames) => {
+                let tell = self.stats.lock().add_dropped(frames);
+                if tell {
+                    self.warn(&format!(
+                        "recordings begin later than pre-roll says, as its frames take more than {} MiB or are more than {}; set a shorter one",
+                        KEPT.bytes >> 20,
+                        KEPT.frames
+                    ));
                 }
             }
         }
+    }
+
+    fn warn(&self, text: &str) {
+        gst::element_imp_warning!(self, gst::ResourceError::Write, ("{text}"));
     }
 }
 

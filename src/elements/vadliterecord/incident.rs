@@ -4,10 +4,11 @@ use super::cutter::Unit;
 use super::error::RecordError;
 use super::picture::HeldFrame;
 use super::retention;
-use super::writer::Writer;
-use crate::fs::{self, Durability};
+use super::writer::{WriteError, Writer};
 use crate::video::meta::FrameResult;
 use serde::Serialize;
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -60,10 +61,8 @@ impl FlaggedFrame {
 /// The incident that is open.
 pub struct Incident {
     folder: PathBuf,
-    pub name: String,
     begun: SystemTime,
-    /// None before the first frame, and after a failure.
-    writer: Option<Writer>,
+    video: Video,
     /// Running times of the video's first and last frame, in nanoseconds.
     pub span: Option<(u64, u64)>,
     /// Number of flagged frames, and the running time of the last.
@@ -72,6 +71,36 @@ pub struct Incident {
     listed: Vec<FlaggedFrame>,
     /// The one with the highest score, and its picture to be.
     worst: Option<(FlaggedFrame, Option<HeldFrame>)>,
+    described: bool,
+}
+
+/// How far the video is.
+enum Video {
+    /// Its first frame has not come.
+    Awaited,
+    Open(Open),
+    /// It is not written any more, which has been told. What is on the disk by this name stays there.
+    Failed(Option<String>),
+}
+
+struct Open {
+    name: String,
+    writer: Writer,
+    /// Held for its lock, until all that belongs to the incident is there.
+    _claim: File,
+}
+
+/// An incident that has ended.
+#[derive(Debug, Default)]
+pub struct Closed {
+    /// Its name, where there is something on the disk.
+    pub name: Option<String>,
+    /// What is there, where the video is complete.
+    pub recorded: Option<Recorded>,
+    /// Why it is not.
+    pub failure: Option<RecordError>,
+    /// What is missing beside the video.
+    pub missing: Vec<RecordError>,
 }
 
 /// An incident that is on the disk.
@@ -86,8 +115,6 @@ pub struct Recorded {
     pub score: f64,
     /// Of the video's frames.
     pub bytes: u64,
-    /// Its worst frame is there as a picture.
-    pub picture: bool,
 }
 
 /// What stands in the JSON beside a video.
@@ -108,33 +135,33 @@ struct Description<'a> {
 
 impl Incident {
     pub fn new(folder: &Path) -> Self {
-        let begun = SystemTime::now();
         Self {
             folder: folder.to_owned(),
-            name: retention::new_name(begun),
-            begun,
-            writer: None,
+            begun: SystemTime::now(),
+            video: Video::Awaited,
             span: None,
             flagged: 0,
             last_flagged: None,
             listed: Vec::new(),
             worst: None,
+            described: false,
+        }
+    }
+
+    /// Its name, for the log.
+    pub fn name(&self) -> &str {
+        match &self.video {
+            Video::Awaited => "incident",
+            Video::Open(open) => &open.name,
+            Video::Failed(name) => name.as_deref().unwrap_or("incident"),
         }
     }
 
     /// Takes in a flagged result of one of its frames. The first is written down at once, for the case that the end is not reached.
-    ///
-    /// # Errors
-    /// [`RecordError::Description`].
-    pub fn add_flagged(
-        &mut self,
-        flagged: FlaggedFrame,
-        held: Option<HeldFrame>,
-    ) -> Result<(), RecordError> {
+    pub fn add_flagged(&mut self, flagged: FlaggedFrame, held: Option<HeldFrame>) {
         if self.last_flagged.replace(flagged.time) != Some(flagged.time) {
             self.flagged += 1;
         }
-        let first = self.worst.is_none();
         if self
             .worst
             .as_ref()
@@ -145,82 +172,140 @@ impl Incident {
         if self.listed.len() < LISTED {
             self.listed.push(flagged);
         }
-        match first {
-            true => self.describe(None),
-            false => Ok(()),
+        if let Video::Open(open) = &self.video
+            && !std::mem::replace(&mut self.described, true)
+        {
+            // What fails now fails at the end as well, and is told then.
+            let _ = self.describe(&open.name, None);
         }
     }
 
-    /// Appends a frame with these caps to the video. After a failure nothing more is written: what is on the disk stays there.
+    /// Appends a frame with these caps to the video. After a failure nothing more is written.
     ///
     /// # Errors
-    /// [`RecordError::Folder`] and [`RecordError::Video`].
+    /// [`RecordError::Folder`] and [`RecordError::Video`], once.
     pub fn write(&mut self, unit: Unit<gst::Buffer>, caps: &gst::Caps) -> Result<(), RecordError> {
-        let (folder, name) = (&self.folder, &self.name);
-        let path = || path(folder, name, "mkv");
-        let failed = |source| RecordError::Video {
-            path: path(),
-            source,
-        };
-        let begins = self.span.is_none();
         self.span = Some((self.span.map_or(unit.time, |(start, _)| start), unit.time));
-        if begins {
-            // A folder that was taken away comes back with the next incident.
-            std::fs::create_dir_all(folder).map_err(|source| RecordError::Folder {
-                path: folder.clone(),
-                source,
-            })?;
-            self.writer = Some(Writer::create(&path(), caps).map_err(failed)?);
+        if let Video::Awaited = self.video {
+            self.video = Video::Failed(None);
+            self.video = Video::Open(self.open(caps)?);
         }
-        if let Some(mut writer) = self.writer.take() {
-            writer.write(unit.data).map_err(failed)?;
-            self.writer = Some(writer);
+        if let Video::Open(open) = &mut self.video
+            && let Err(source) = open.writer.write(unit.data)
+        {
+            let path = retention::path(&self.folder, &open.name, "mkv");
+            self.video = Video::Failed(Some(open.name.clone()));
+            return Err(RecordError::Video { path, source });
         }
         Ok(())
     }
 
-    /// Completes the video, and then what stands beside it. `None` where there is none, after a failure that has been told.
-    ///
-    /// # Errors
-    /// What is missing of the incident.
-    pub fn close(mut self) -> Result<Option<Recorded>, RecordError> {
-        let Some(writer) = self.writer.take() else {
-            return Ok(None);
-        };
-        let mut recorded = Recorded {
-            location: self.path("mkv"),
-            frames: writer.frames,
-            flagged: self.flagged,
-            score: self.worst.as_ref().map_or(0.0, |(worst, _)| worst.score),
-            bytes: writer.bytes,
-            picture: false,
-        };
-        writer.finish().map_err(|source| RecordError::Video {
-            path: recorded.location.clone(),
-            source,
-        })?;
-        if let Some((worst, Some(held))) = &self.worst {
-            let path = self.path("png");
-            held.save(&path, worst.threshold)
-                .map_err(|error| RecordError::Picture {
-                    path,
-                    source: Box::new(error),
-                })?;
-            recorded.picture = true;
+    fn open(&self, caps: &gst::Caps) -> Result<Open, RecordError> {
+        // A folder that was taken away comes back with the next incident.
+        let folder = &self.folder;
+        let (name, claim) = std::fs::create_dir_all(folder)
+            .and_then(|()| retention::claim(folder, self.begun))
+            .map_err(|source| RecordError::Folder {
+                path: folder.clone(),
+                source,
+            })?;
+        let path = retention::path(folder, &name, "mkv");
+        match Writer::create(&path, caps) {
+            Ok(writer) => Ok(Open {
+                name,
+                writer,
+                _claim: claim,
+            }),
+            Err(source) => {
+                // Nothing is in it.
+                let _ = std::fs::remove_file(&path);
+                Err(RecordError::Video { path, source })
+            }
         }
-        self.describe(Some(recorded.frames))?;
-        Ok(Some(recorded))
     }
 
-    fn path(&self, kind: &str) -> PathBuf {
-        path(&self.folder, &self.name, kind)
+    /// Completes the video, and then what stands beside it; one that fails does not keep the others from being written.
+    pub fn close(mut self) -> Closed {
+        let mut closed = Closed::default();
+        let mut claim = None;
+        match std::mem::replace(&mut self.video, Video::Awaited) {
+            Video::Awaited => {
+                if self.worst.is_some() {
+                    closed.failure = Some(RecordError::NoFrames);
+                }
+                return closed;
+            }
+            Video::Failed(name) => closed.name = name.filter(|name| self.has_left(name)),
+            Video::Open(open) => {
+                let location = retention::path(&self.folder, &open.name, "mkv");
+                let (frames, bytes) = (open.writer.frames, open.writer.bytes);
+                claim = Some(open._claim);
+                let finished = open.writer.finish().and_then(|()| {
+                    // Where the folder was taken away the file is written to the end, and gone.
+                    location.symlink_metadata().map_err(WriteError::Gone)
+                });
+                match finished {
+                    Ok(_) => {
+                        closed.name = Some(open.name);
+                        closed.recorded = Some(Recorded {
+                            location,
+                            frames,
+                            flagged: self.flagged,
+                            score: self.worst.as_ref().map_or(0.0, |(worst, _)| worst.score),
+                            bytes,
+                        });
+                    }
+                    Err(source) => {
+                        closed.name = Some(open.name).filter(|name| self.has_left(name));
+                        let path = location;
+                        closed.failure = Some(RecordError::Video { path, source });
+                    }
+                }
+            }
+        }
+        if let Some(name) = &closed.name {
+            let picture = self.save_picture(name);
+            let frames = closed.recorded.as_ref().map(|recorded| recorded.frames);
+            let description = self.describe(name, frames);
+            let missing = [picture, description].into_iter().filter_map(Result::err);
+            closed.missing.extend(missing);
+        }
+        drop(claim);
+        closed
+    }
+
+    /// Whether a video that has failed has left anything on the disk; a file without a byte goes.
+    fn has_left(&self, name: &str) -> bool {
+        let path = retention::path(&self.folder, name, "mkv");
+        match path.symlink_metadata() {
+            Ok(file) if file.len() == 0 => std::fs::remove_file(&path).is_err(),
+            found => found.is_ok(),
+        }
+    }
+
+    fn save_picture(&self, name: &str) -> Result<(), RecordError> {
+        let Some((worst, Some(held))) = &self.worst else {
+            return Ok(());
+        };
+        let path = retention::path(&self.folder, name, "png");
+        let part = retention::path(&self.folder, name, "png.part");
+        let saved = held.save(&part, worst.threshold).and_then(|()| {
+            std::fs::rename(&part, &path).map_err(|source| held.error(source.into()))
+        });
+        saved.map_err(|error| {
+            let _ = std::fs::remove_file(&part);
+            RecordError::Picture {
+                path,
+                source: Box::new(error),
+            }
+        })
     }
 
     /// Writes what is known, whole or not at all. A video of `frames` is complete.
-    fn describe(&self, frames: Option<u64>) -> Result<(), RecordError> {
+    fn describe(&self, name: &str, frames: Option<u64>) -> Result<(), RecordError> {
         let worst = self.worst.as_ref().map(|(worst, _)| worst);
         let description = Description {
-            file: format!("{}.mkv", self.name),
+            file: format!("{name}.mkv"),
             complete: frames.is_some(),
             begun: humantime::format_rfc3339_millis(self.begun).to_string(),
             start: self.span.map_or(0, |(start, _)| start),
@@ -230,16 +315,109 @@ impl Incident {
             score: worst.map_or(0.0, |worst| worst.score),
             flagged: &self.listed,
         };
-        let path = self.path("json");
-        fs::replace(&path, Durability::Cached, |file| {
-            let text = serde_json::to_vec_pretty(&description)?;
-            file.write_all(&text)?;
-            file.write_all(b"\n")
+        let path = retention::path(&self.folder, name, "json");
+        let part = retention::path(&self.folder, name, "json.part");
+        let write = || -> io::Result<()> {
+            let mut file = BufWriter::new(File::create(&part)?);
+            serde_json::to_writer_pretty(&mut file, &description)?;
+            file.write_all(b"\n")?;
+            file.flush()?;
+            std::fs::rename(&part, &path)
+        };
+        write().map_err(|source| {
+            let _ = std::fs::remove_file(&part);
+            RecordError::Description { path, source }
         })
-        .map_err(|source| RecordError::Description { path, source })
     }
 }
 
-fn path(folder: &Path, name: &str, kind: &str) -> PathBuf {
-    folder.join(format!("{name}.{kind}"))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::video::meta::FrameResult;
+
+    fn flagged(frame: u64) -> FlaggedFrame {
+        let result = FrameResult {
+            score: 2.0,
+            threshold: 1.0,
+            flagged: true,
+            inspected: true,
+            skipped: false,
+            drawn: false,
+            frame,
+            lost: 0,
+            model: "made-up.vadlite".into(),
+            latency: 1,
+            regions: Vec::new().into(),
+            map: None,
+        };
+        FlaggedFrame::new(&result, 0)
+    }
+
+    fn frame() -> (Unit<gst::Buffer>, gst::Caps) {
+        let mut buffer = gst::Buffer::with_size(100).unwrap();
+        buffer.get_mut().unwrap().set_pts(gst::ClockTime::ZERO);
+        let unit = Unit {
+            time: 0,
+            key: true,
+            size: 100,
+            data: buffer,
+        };
+        let caps = gst::Caps::builder("image/jpeg")
+            .field("width", 64)
+            .field("height", 48)
+            .field("framerate", gst::Fraction::new(30, 1));
+        (unit, caps.build())
+    }
+
+    /// An incident of a frame, before whose end `spoil` does something to its folder and name.
+    fn close(spoil: impl FnOnce(&Path, &str)) -> (tempfile::TempDir, Closed) {
+        gst::init().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut incident = Incident::new(folder.path());
+        let (unit, caps) = frame();
+        incident.write(unit, &caps).unwrap();
+        spoil(folder.path(), incident.name());
+        incident.add_flagged(flagged(0), None);
+        (folder, incident.close())
+    }
+
+    #[test]
+    fn a_description_that_cannot_be_written_leaves_the_video_complete() {
+        let (folder, closed) = close(|folder, name| {
+            std::fs::create_dir(retention::path(folder, name, "json")).unwrap();
+        });
+        let recorded = closed.recorded.unwrap();
+        assert_eq!(recorded.frames, 1);
+        assert!(recorded.location.metadata().unwrap().len() > 100);
+        assert!(closed.failure.is_none());
+        let [RecordError::Description { .. }] = &closed.missing[..] else {
+            panic!("{:?}", closed.missing);
+        };
+        // And nothing half-written beside it.
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_video_whose_folder_was_taken_away_is_no_success() {
+        let (_folder, closed) = close(|folder, _| std::fs::remove_dir_all(folder).unwrap());
+        assert!(closed.recorded.is_none());
+        assert!(matches!(
+            closed.failure,
+            Some(RecordError::Video {
+                source: WriteError::Gone(_),
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn one_without_a_frame_is_a_failure_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut incident = Incident::new(folder.path());
+        incident.add_flagged(flagged(0), None);
+        let closed = incident.close();
+        assert!(matches!(closed.failure, Some(RecordError::NoFrames)));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
 }

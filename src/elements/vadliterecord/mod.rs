@@ -19,15 +19,20 @@
  *   (`x`, `y`, `w`, `h` in 0..1 of the frame, and `score`); 10,000 of them at most.
  * - `.png`, the frame with the highest score, with its heatmap.
  *
- * `max-bytes` and `max-files` hold for all incidents in the folder, those of former runs as well; each file of a long incident counts as
- * one.
+ * `max-bytes` and `max-files` hold for all incidents in the folder, those of former runs and of other recorders as well; each file of a
+ * long incident counts as one. The one that was just written stays, and so do those that are being written.
  *
  * When an incident is on the disk the element posts the element message `vadliterecord` with `location` (of the video), `frames`,
- * `flagged` and `score`. One that cannot be written is a warning, once until the next succeeds, and the pipeline goes on. A recording of a
- * live source never holds up the line: what the encoder or the disk is too slow for is dropped.
+ * `flagged` and `score`: soon after its end, whether or not frames come then. One that cannot be written is a warning, once for each
+ * reason, and the pipeline goes on. A recording of a live source never holds up the line: what the encoder or the disk is too slow for is
+ * dropped, and memory is bounded. `docs/recorder.md` says what is kept, lost and deleted in what case.
+ *
+ * Frames that were not inspected flag nothing: they are in a recording where one beside them is flagged.
  *
  * The property `stats` counts `incidents` that are complete, `flagged` frames seen, `bytes` written to videos, incidents that `failed`,
- * frames `dropped` because the encoder or the disk was too slow, and incidents `removed` for the limits.
+ * pictures, descriptions and removals that were `missed`, incidents `removed` for the limits, frames `dropped` because the encoder or the
+ * disk was too slow or the run-up too large, frames that were `untimed` (recorded by when they came), `jumps` of time stamps, and frames
+ * with results `unread`.
  *
  * ## Example pipelines
  *
@@ -44,10 +49,12 @@
 use gst::prelude::*;
 use std::sync::LazyLock;
 
+mod chain;
 mod cutter;
 mod encoder;
 mod error;
 mod imp;
+mod inbox;
 mod incident;
 mod picture;
 mod recorder;
@@ -55,6 +62,8 @@ mod retention;
 mod settings;
 mod stats;
 mod stream;
+mod timeline;
+mod trial;
 mod writer;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {

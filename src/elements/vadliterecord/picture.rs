@@ -9,8 +9,53 @@ use crate::video::picture;
 use gst_video::{VideoFormat, VideoInfo};
 use image::RgbImage;
 use std::error::Error;
+use image::codecs::png::PngEncoder;
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Most raw frames that may be held for pictures, in number and in bytes: more would take the camera's buffers, or the memory.
+const HELD: usize = 40;
+pub const HELD_BYTES: usize = 256 << 20;
+
+/// How much raw frames that are held take.
+#[derive(Debug, Default)]
+pub struct Budget {
+    frames: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// A raw frame's share of it, given back when dropped.
+pub struct Share {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Budget {
+    /// A share of so many bytes, where there is room. One alone may take more. Asked for by one thread at a time.
+    pub fn share(self: &Arc<Self>, bytes: usize) -> Option<Share> {
+        let frames = self.frames.load(Ordering::Acquire);
+        let held = self.bytes.load(Ordering::Acquire);
+        let room = frames == 0 || (frames < HELD && held + bytes <= HELD_BYTES);
+        room.then(|| {
+            self.frames.fetch_add(1, Ordering::AcqRel);
+            self.bytes.fetch_add(bytes, Ordering::AcqRel);
+            Share {
+                budget: self.clone(),
+                bytes,
+            }
+        })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.budget.frames.fetch_sub(1, Ordering::AcqRel);
+    }
+}
 
 /// A raw frame as it came, held until its incident is complete, without a copy.
 pub struct HeldFrame {
@@ -19,8 +64,7 @@ pub struct HeldFrame {
     /// The map is on it already.
     pub drawn: bool,
     pub map: Option<ResultMap>,
-    /// One of the references that count the frames held.
-    pub _held: Arc<()>,
+    pub _share: Share,
 }
 
 /// A frame that does not become a picture.
@@ -43,22 +87,34 @@ pub enum PictureErrorKind {
     #[error(transparent)]
     Heatmap(#[from] HeatmapError),
     #[error("it cannot be written")]
-    Write(#[from] image::ImageError),
+    Encode(#[from] image::ImageError),
+    #[error("it cannot be written")]
+    Write(#[from] io::Error),
 }
 
 impl HeldFrame {
-    /// Writes the frame with its heatmap, coloured relative to `threshold`, in the format that the path's extension names.
+    /// Writes the frame with its heatmap, coloured relative to `threshold`, as a PNG.
     ///
     /// # Errors
-    /// What has stopped that, with the frame's size and format.
+    /// What has stopped that.
     pub fn save(&self, path: &Path, threshold: f64) -> Result<(), PictureError> {
         self.picture(threshold)
-            .and_then(|picture| Ok(picture.save(path)?))
-            .map_err(|source| PictureError {
-                size: Size::new(self.info.height() as usize, self.info.width() as usize),
-                format: self.info.format(),
-                source,
+            .and_then(|picture| {
+                let mut file = BufWriter::new(File::create(path)?);
+                let encoder = PngEncoder::new(&mut file);
+                picture.write_with_encoder(encoder)?;
+                Ok(file.flush()?)
             })
+            .map_err(|source| self.error(source))
+    }
+
+    /// What has stopped the picture, with the frame's size and format.
+    pub fn error(&self, source: PictureErrorKind) -> PictureError {
+        PictureError {
+            size: Size::new(self.info.height() as usize, self.info.width() as usize),
+            format: self.info.format(),
+            source,
+        }
     }
 
     fn picture(&self, threshold: f64) -> Result<RgbImage, PictureErrorKind> {
@@ -90,7 +146,7 @@ mod tests {
             info,
             drawn: false,
             map: None,
-            _held: Arc::new(()),
+            _share: Arc::new(Budget::default()).share(0).unwrap(),
         }
     }
 

@@ -1,43 +1,44 @@
 //! The thread that writes incidents: which encoded frames belong to one, and what is done when it ends.
 
 use super::CAT;
-use super::cutter::{Cutter, Step, Unit};
+use super::cutter::{Cutter, Limits, Step, Unit};
 use super::error::RecordError;
-use super::incident::{FlaggedFrame, Incident, Recorded};
-use super::picture::HeldFrame;
-use super::retention;
+use super::inbox::{Flagged, Message, Outlet, Taken};
+use super::incident::{Incident, Recorded};
+use super::retention::Retention;
 use super::settings::Settings;
 use crate::detector::error::Chain;
 use crate::elements::time::display;
 use crate::thread::panic_point;
 use gst::ClockTime;
-use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, Sender};
+use std::collections::{HashSet, VecDeque};
+use std::mem::{Discriminant, discriminant};
+use std::time::{Duration, Instant};
 
-/// What the pipeline's threads hand on.
-pub enum Message {
-    Flagged(Box<Flagged>),
-    /// An encoded frame and its format.
-    Encoded(gst::Sample),
-    /// The frames to come do not follow on those before.
-    Cut,
-    /// The stream has ended; answered once the last incident is on the disk.
-    End(Sender<()>),
-}
-
-/// A flagged result and the frame that it is of.
-pub struct Flagged {
-    pub result: FlaggedFrame,
-    /// None where the recorder is so far behind that more frames may not be held.
-    pub held: Option<HeldFrame>,
-}
+/// Most encoded frames that are kept as what may become the beginning of a recording.
+pub const KEPT: Limits = Limits {
+    bytes: 256 << 20,
+    frames: 100_000,
+};
+/// Shortest pause in which no frames are said to come any more.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Longest time between two frames that is taken for their rate.
+const SLOWEST: Duration = Duration::from_millis(2500);
 
 /// What the element is told, from the recorder's thread and with no lock held.
 pub enum Event {
-    /// An incident is on the disk, and so many had to go for it.
-    Recorded { incident: Recorded, removed: u64 },
-    /// An incident could not be written; `first` since the last that could.
+    /// A file begins: what has been told once per incident may be told again.
+    Opened,
+    /// An incident is on the disk.
+    Recorded(Recorded),
+    /// An incident could not be written; `first`: for this reason since the start.
     Failed { error: RecordError, first: bool },
+    /// What belongs to an incident could not be written, or what has to go could not be removed.
+    Missed { error: RecordError, first: bool },
+    /// So many incidents had to go for the limits.
+    Removed(u64),
+    /// So many encoded frames had to go, as the run-up takes more memory than there is for it.
+    Shortened(u64),
 }
 
 /// Writes incidents until the channel closes.
@@ -47,6 +48,7 @@ pub struct Recorder {
     /// Whom the log names. The element itself would be kept alive by its thread.
     pad: gst::Pad,
     cutter: Cutter<gst::Buffer>,
+    retention: Retention,
     caps: Option<gst::Caps>,
     incident: Option<Incident>,
     /// Flagged frames that the encoder has yet to give.
@@ -54,8 +56,12 @@ pub struct Recorder {
     steps: Vec<Step<gst::Buffer>>,
     /// Running time of the last encoded frame, in nanoseconds.
     last_time: u64,
-    /// A failure has been told of and no incident has succeeded since.
-    failing: bool,
+    /// When the last frame came, encoded or flagged.
+    last_came: Instant,
+    /// The longest of the latest times between two encoded frames.
+    interval: Duration,
+    /// What has been told since the start.
+    told: HashSet<Discriminant<RecordError>>,
 }
 
 impl Recorder {
@@ -65,8 +71,10 @@ impl Recorder {
             0 => u64::MAX,
             longest => longest,
         };
+        let (bytes, files) = (settings.max_bytes, settings.max_files);
         Self {
-            cutter: Cutter::new(settings.pre_roll, settings.post_roll, longest),
+            cutter: Cutter::new(settings.pre_roll, settings.post_roll, longest, KEPT),
+            retention: Retention::new(&settings.location, bytes, files),
             settings,
             tell: Box::new(tell),
             pad,
@@ -75,29 +83,69 @@ impl Recorder {
             pending: VecDeque::new(),
             steps: Vec::new(),
             last_time: 0,
-            failing: false,
+            last_came: Instant::now(),
+            interval: Duration::ZERO,
+            told: HashSet::new(),
         }
     }
 
-    pub fn run(mut self, messages: &Receiver<Message>) {
-        for message in messages {
-            panic_point("vadliterecord");
-            match message {
-                Message::Flagged(flagged) => self.pending.push_back(flagged),
-                Message::Encoded(sample) => self.add_encoded(&sample),
-                Message::Cut => {
-                    self.cut("the frames to come do not follow on those before");
-                    self.forget_pending();
+    pub fn run(mut self, messages: &Outlet) {
+        loop {
+            match messages.0.take(self.deadline()) {
+                Taken::Message(message) => {
+                    panic_point("vadliterecord");
+                    self.handle(message);
                 }
-                Message::End(done) => {
-                    self.cut("the stream has ended");
-                    // Nobody waits any more where it took too long.
-                    let _ = done.send(());
-                }
+                Taken::Late => self.expire(),
+                Taken::Closed => break,
             }
         }
         self.cut("the element stops");
-        self.forget_pending();
+    }
+
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Flagged(flagged) => {
+                self.last_came = Instant::now();
+                self.pending.push_back(flagged);
+            }
+            Message::Encoded(sample) => {
+                let gap = self.last_came.elapsed().min(SLOWEST);
+                self.interval = gap.max(self.interval * 7 / 8);
+                self.last_came = Instant::now();
+                self.add_encoded(&sample);
+            }
+            Message::Cut => self.cut("the frames to come do not follow on those before"),
+            Message::End(done) => {
+                self.cut("the stream has ended");
+                // Nobody waits any more where it took too long.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// When what is open or pending ends though no frames come.
+    fn deadline(&self) -> Option<Instant> {
+        let left = match self.cutter.end() {
+            _ if !self.pending.is_empty() => 0,
+            Some(end) => end.saturating_sub(self.last_time),
+            None => return None,
+        };
+        // A source may be slower than its time stamps say.
+        let pause = PAUSE.max(4 * self.interval);
+        self.last_came
+            .checked_add(pause.max(Duration::from_nanos(left)))
+    }
+
+    /// No frames come any more.
+    fn expire(&mut self) {
+        if !self.pending.is_empty() {
+            // Its time after begins with the last frame there is.
+            return self.flag_until(u64::MAX);
+        }
+        gst::debug!(CAT, obj = self.pad, "cut: no frames come any more");
+        self.cutter.expire(&mut self.steps);
+        self.take_steps();
     }
 
     fn add_encoded(&mut self, sample: &gst::Sample) {
@@ -108,14 +156,13 @@ impl Recorder {
             .segment()
             .and_then(|segment| segment.downcast_ref::<ClockTime>())
             .and_then(|segment| segment.to_running_time(buffer.pts()));
-        let Some(time) = time.map(ClockTime::nseconds) else {
-            gst::debug!(CAT, obj = self.pad, "encoded frame dropped: it has no time");
-            return;
-        };
-        if self.caps.as_ref().is_some_and(|before| *before != caps) {
-            self.cut("a new format makes a new file");
-        } else if time < self.last_time {
-            self.cut("time goes back");
+        // Frames go into the encoder with times that go forward.
+        let time = time.map_or(self.last_time, ClockTime::nseconds);
+        if self.caps.as_ref().is_some_and(|before| *before != caps) || time < self.last_time {
+            gst::debug!(CAT, obj = self.pad, "cut: {caps} makes a new file");
+            self.cutter.renew(time, &mut self.steps);
+            // The file before is of the format before.
+            self.take_steps();
         }
         self.caps = Some(caps);
         self.last_time = time;
@@ -129,6 +176,23 @@ impl Recorder {
             display(time)
         );
         self.cutter.split(time, key, &mut self.steps);
+        self.flag_until(time);
+        let unit = Unit {
+            time,
+            key,
+            size: buffer.size(),
+            data: buffer,
+        };
+        self.cutter.add(unit, &mut self.steps);
+        self.take_steps();
+        match self.cutter.take_dropped() {
+            0 => {}
+            dropped => (self.tell)(Event::Shortened(dropped)),
+        }
+    }
+
+    /// Takes in the pending results of frames up to this time.
+    fn flag_until(&mut self, time: u64) {
         while self
             .pending
             .front()
@@ -138,13 +202,6 @@ impl Recorder {
                 self.add_flagged(*flagged);
             }
         }
-        let unit = Unit {
-            time,
-            key,
-            data: buffer,
-        };
-        self.cutter.add(unit, &mut self.steps);
-        self.take_steps();
     }
 
     fn add_flagged(&mut self, Flagged { result, held }: Flagged) {
@@ -158,7 +215,7 @@ impl Recorder {
             CAT,
             obj = self.pad,
             "{} {} to {}: frame {} at {} with score {} over {} by {}",
-            incident.name,
+            incident.name(),
             if open { "goes on" } else { "is open" },
             display(end),
             result.frame,
@@ -167,100 +224,107 @@ impl Recorder {
             result.threshold,
             result.model
         );
-        let added = incident.add_flagged(result, held);
-        self.check(added);
+        incident.add_flagged(result, held);
     }
 
-    /// Ends the incident; what is flagged and still to come from the encoder belongs to the next.
+    /// Ends the incident, with what is flagged and will not come from the encoder any more.
     fn cut(&mut self, reason: &str) {
         gst::debug!(CAT, obj = self.pad, "cut: {reason}");
+        self.flag_until(u64::MAX);
         self.cutter.cut(&mut self.steps);
         self.take_steps();
         self.last_time = 0;
-    }
-
-    fn forget_pending(&mut self) {
-        for flagged in self.pending.drain(..) {
-            gst::debug!(
-                CAT,
-                obj = self.pad,
-                "flagged frame {} at {} not recorded: the encoder has not given it",
-                flagged.result.frame,
-                display(flagged.result.time)
-            );
-        }
     }
 
     /// Does what the cutter has decided.
     fn take_steps(&mut self) {
         let mut steps = std::mem::take(&mut self.steps);
         for step in steps.drain(..) {
-            let done = match step {
+            match step {
                 Step::Open => {
+                    (self.tell)(Event::Opened);
                     self.incident = Some(Incident::new(&self.settings.location));
-                    Ok(())
                 }
                 Step::Write(unit) => self.write(unit),
                 Step::Close => self.close(),
-            };
-            self.check(done);
+            }
         }
         self.steps = steps;
     }
 
-    fn write(&mut self, unit: Unit<gst::Buffer>) -> Result<(), RecordError> {
+    fn write(&mut self, unit: Unit<gst::Buffer>) {
         let (Some(incident), Some(caps)) = (&mut self.incident, &self.caps) else {
-            return Ok(());
+            return;
         };
         gst::log!(
             CAT,
             obj = self.pad,
             "{}: {}",
-            incident.name,
+            incident.name(),
             display(unit.time)
         );
-        incident.write(unit, caps)
+        if let Err(error) = incident.write(unit, caps) {
+            self.fail(error);
+        }
     }
 
-    fn close(&mut self) -> Result<(), RecordError> {
+    /// Completes the incident; whatever fails of it, the limits are kept.
+    fn close(&mut self) {
         let Some(incident) = self.incident.take() else {
-            return Ok(());
+            return;
         };
-        let name = incident.name.clone();
         if let Some((start, end)) = incident.span {
-            let (start, end) = (display(start), display(end));
+            let (name, start, end) = (incident.name(), display(start), display(end));
             gst::debug!(CAT, obj = self.pad, "{name} ends: from {start} to {end}");
         }
-        let Some(incident) = incident.close()? else {
-            gst::debug!(CAT, obj = self.pad, "{name} has no video");
-            return Ok(());
-        };
-        gst::debug!(CAT, obj = self.pad, "{name} is on the disk: {incident:?}");
-        let folder = &self.settings.location;
-        let limits = (self.settings.max_bytes, self.settings.max_files);
-        let removed = retention::enforce(folder, &name, limits.0, limits.1).map_err(|source| {
-            RecordError::Limits {
-                folder: folder.clone(),
-                source,
-            }
-        })?;
-        for name in &removed {
-            gst::debug!(CAT, obj = self.pad, "{name} removed, for the limits");
+        let closed = incident.close();
+        let complete = closed.recorded.is_some();
+        if let Some(error) = closed.failure {
+            self.fail(error);
         }
-        self.failing = false;
-        (self.tell)(Event::Recorded {
-            incident,
-            removed: removed.len() as u64,
-        });
-        Ok(())
+        for error in closed.missing {
+            // Where the video has failed the reason has been told.
+            self.miss(error, complete);
+        }
+        let name = closed.name.as_deref();
+        self.keep_limits(name.map(|name| (name, complete)));
+        if let Some(recorded) = closed.recorded {
+            gst::debug!(CAT, obj = self.pad, "on the disk: {recorded:?}");
+            (self.tell)(Event::Recorded(recorded));
+        }
     }
 
-    /// Tells of a failure; the pipeline goes on.
-    fn check(&mut self, result: Result<(), RecordError>) {
-        if let Err(error) = result {
-            gst::warning!(CAT, obj = self.pad, "{}", Chain(&error));
-            let first = !std::mem::replace(&mut self.failing, true);
-            (self.tell)(Event::Failed { error, first });
+    fn keep_limits(&mut self, current: Option<(&str, bool)>) {
+        match self.retention.enforce(current) {
+            Ok(kept) => {
+                for name in &kept.removed {
+                    gst::debug!(CAT, obj = self.pad, "{name} removed, for the limits");
+                }
+                if !kept.removed.is_empty() {
+                    (self.tell)(Event::Removed(kept.removed.len() as u64));
+                }
+                for (path, source) in kept.stuck {
+                    self.miss(RecordError::Remove { path, source }, true);
+                }
+            }
+            Err(source) => {
+                let folder = self.settings.location.clone();
+                self.miss(RecordError::Limits { folder, source }, true);
+            }
         }
+    }
+
+    /// Tells that an incident is not recorded; the pipeline goes on.
+    fn fail(&mut self, error: RecordError) {
+        gst::warning!(CAT, obj = self.pad, "{}", Chain(&error));
+        let first = self.told.insert(discriminant(&error));
+        (self.tell)(Event::Failed { error, first });
+    }
+
+    /// Tells that something beside an incident's video has failed; `aloud`: where it has not been told before.
+    fn miss(&mut self, error: RecordError, aloud: bool) {
+        gst::warning!(CAT, obj = self.pad, "{}", Chain(&error));
+        let first = aloud && self.told.insert(discriminant(&error));
+        (self.tell)(Event::Missed { error, first });
     }
 }

@@ -6,7 +6,7 @@ use gst::prelude::*;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     pub location: PathBuf,
     /// Nanoseconds.
@@ -34,32 +34,35 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Takes a value, or leaves the one that is there.
+    ///
     /// # Errors
-    /// [`StartError::Time`].
-    pub fn check(&self) -> Result<(), StartError> {
-        for (name, time) in [
-            ("pre-roll", self.pre_roll),
-            ("post-roll", self.post_roll),
-            ("max-duration", self.max_duration),
-        ] {
-            time::check(name, time)?;
-        }
-        Ok(())
-    }
-
-    pub fn set(&mut self, name: &str, value: &glib::Value) {
+    /// A time that is meant in another unit, or an encoder that GStreamer does not have.
+    pub fn set(&mut self, name: &str, value: &glib::Value) -> Result<(), StartError> {
         let text = || value.get::<Option<String>>().ok().flatten();
+        let text = || text().filter(|text| !text.is_empty());
         let number = || value.get::<u64>().unwrap_or_default();
+        let time = |name| {
+            let time = number();
+            time::check(name, time).map(|()| time)
+        };
         match name {
             "location" => self.location = text().unwrap_or_else(|| ".".into()).into(),
-            "pre-roll" => self.pre_roll = number(),
-            "post-roll" => self.post_roll = number(),
-            "max-duration" => self.max_duration = number(),
+            "pre-roll" => self.pre_roll = time("pre-roll")?,
+            "post-roll" => self.post_roll = time("post-roll")?,
+            "max-duration" => self.max_duration = time("max-duration")?,
             "max-bytes" => self.max_bytes = number(),
             "max-files" => self.max_files = number(),
-            "encoder" => self.encoder = text().unwrap_or_default(),
+            "encoder" => {
+                let name = text().unwrap_or_default();
+                if !name.is_empty() && gst::ElementFactory::find(&name).is_none() {
+                    return Err(StartError::NoSuchEncoder(name));
+                }
+                self.encoder = name;
+            }
             _ => {}
         }
+        Ok(())
     }
 
     pub fn get(&self, name: &str) -> Option<glib::Value> {
@@ -95,19 +98,19 @@ pub fn properties() -> &'static [glib::ParamSpec] {
                 .default_value(".")
                 .mutable_ready()
                 .build(),
-            number("pre-roll", "Pre-roll", defaults.pre_roll, "Time recorded before the first flagged frame, in ns; up to a second more"),
+            number("pre-roll", "Pre-roll", defaults.pre_roll, "Time recorded before the first flagged frame, in ns; up to a second more. At most 256 MiB of encoded frames are kept for it"),
             number("post-roll", "Post-roll", defaults.post_roll, "Time recorded after the last flagged frame, in ns"),
             number("max-duration", "Longest recording", defaults.max_duration, "Time after which an incident that goes on continues in another file, in ns. 0: no limit"),
             number("max-bytes", "Largest size", 0, "Bytes that all incidents in the folder may take; the oldest are removed first. 0: no limit"),
             number("max-files", "Most incidents", 0, "Incidents that the folder may hold; the oldest are removed first. 0: no limit"),
             glib::ParamSpecString::builder("encoder")
                 .nick("Encoder")
-                .blurb("Name of the encoder element. Default: the first that is there of nvv4l2h264enc, v4l2h264enc, x264enc, openh264enc and jpegenc")
+                .blurb("Name of the encoder element. Default: the first that works here of nvv4l2h264enc, v4l2h264enc, x264enc, openh264enc and jpegenc")
                 .mutable_ready()
                 .build(),
             glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                 .nick("Statistics")
-                .blurb("Counts since the start: incidents on the disk, flagged frames, bytes of videos, incidents that failed or were removed, and frames dropped as the encoder or the disk was too slow")
+                .blurb("Counts since the start: incidents on the disk, flagged frames, bytes of videos, incidents that failed, other files that could not be written or removed, incidents removed for the limits, frames dropped, frames without a time stamp, jumps of time stamps and results that could not be read")
                 .read_only()
                 .build(),
         ]

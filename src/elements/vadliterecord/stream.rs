@@ -2,150 +2,217 @@
 
 use super::CAT;
 use super::encoder::Encoder;
+use super::inbox::{Flagged, Inbox, Message, Refusal};
 use super::incident::FlaggedFrame;
-use super::picture::HeldFrame;
-use super::recorder::{Flagged, Message};
+use super::picture::{Budget, HeldFrame};
 use super::stats::Stats;
+use super::timeline::{Arrival, Fault, Timeline};
+use crate::detector::error::Chain;
 use crate::elements::is_live;
 use crate::video::meta::FrameResult;
 use gst::ClockTime;
 use gst::prelude::*;
 use parking_lot::Mutex;
-use std::sync::mpsc::{
-    Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel,
-};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time between key frames, which is how much longer than asked for a recording may be.
 const KEY_EVERY: ClockTime = ClockTime::from_seconds(1);
-/// Raw frames that the recorder may hold: those on their way through the encoder. More of them would take the camera's buffers.
-const HELD: usize = 40;
 /// Longest wait for the last incident at the end of a stream.
 const FINISH: Duration = Duration::from_secs(10);
-/// Messages that may wait for the recorder: the frames that a slow disk may be behind.
-const WAITING: usize = 1000;
+/// How often is looked whether the end of a stream is still waited for.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long a frame lasts where the caps do not say.
+const FRAME: u64 = 1_000_000_000 / 30;
 
 /// What the streaming threads share between start and stop. The recorder ends when the last owner is gone; the encoder's elements own none.
 pub struct Stream {
-    recorder: SyncSender<Message>,
+    inbox: Arc<Inbox>,
     stats: Arc<Mutex<Stats>>,
     /// Whom the log names.
     pad: gst::Pad,
-    /// Before the encoder.
-    queue: gst::Element,
+    encoder: Encoder,
     format: Mutex<Format>,
-    /// Cloned into each raw frame that the recorder holds.
-    held: Arc<()>,
+    /// The memory of raw frames that the recorder holds.
+    budget: Arc<Budget>,
+    began: Instant,
 }
 
 /// What is known of the frames to come.
 struct Format {
     info: Option<gst_video::VideoInfo>,
-    segment: gst::FormattedSegment<ClockTime>,
+    /// None where frames are not counted in time.
+    segment: Option<gst::FormattedSegment<ClockTime>>,
     /// The source does not wait: what is too much has to go.
     live: bool,
+    timeline: Timeline,
+    /// Running time from which on the next key frame is asked for.
+    next_key: Option<ClockTime>,
+}
+
+impl Format {
+    fn duration(&self) -> u64 {
+        let rate = self.info.as_ref().map(gst_video::VideoInfo::fps);
+        let rate = rate.filter(|rate| rate.numer() > 0 && rate.denom() > 0);
+        rate.map_or(FRAME, |rate| {
+            let seconds = f64::from(rate.denom()) / f64::from(rate.numer());
+            (seconds * 1e9) as u64
+        })
+    }
 }
 
 impl Stream {
-    /// Listens at both ends of the encoder, and sends what it learns to the receiver. `pad` is the element's, which the log names.
+    /// Listens at both ends of the encoder, and sends what it learns to `inbox`. `pad` is the element's, which the log names.
     pub fn new(
-        encoder: &Encoder,
+        encoder: Encoder,
         pad: gst::Pad,
         stats: Arc<Mutex<Stats>>,
-    ) -> (Arc<Self>, Receiver<Message>) {
-        let (recorder, messages) = sync_channel(WAITING);
+        inbox: Arc<Inbox>,
+    ) -> Arc<Self> {
         let stream = Arc::new(Self {
-            recorder,
+            inbox,
             stats,
             pad,
-            queue: encoder.queue.clone(),
+            encoder,
             format: Mutex::new(Format {
                 info: None,
-                segment: gst::FormattedSegment::new(),
+                segment: None,
                 live: true,
+                timeline: Timeline::default(),
+                next_key: None,
             }),
-            held: Arc::new(()),
+            budget: Arc::default(),
+            began: Instant::now(),
         });
-        listen_before(&encoder.queue, Arc::downgrade(&stream));
-        listen_behind(&encoder.sink, Arc::downgrade(&stream));
-        (stream, messages)
+        listen_before(&stream.encoder.queue, Arc::downgrade(&stream));
+        listen_behind(&stream.encoder.sink, Arc::downgrade(&stream));
+        stream
     }
 
-    /// The frames to come do not follow on those before.
+    /// Whether the streaming threads are to come back at once.
+    pub fn set_flushing(&self, flushing: bool) {
+        self.inbox.set_flushing(flushing);
+    }
+
+    /// The frames to come do not follow on those before. No frame is on its way.
     pub fn cut(&self) {
-        self.send(Message::Cut);
+        self.begin_anew();
+        self.inbox.add(Message::Cut);
+    }
+
+    fn begin_anew(&self) {
+        let mut format = self.format.lock();
+        (format.timeline, format.next_key) = (Timeline::default(), None);
     }
 
     /// Waits until the last incident is on the disk, so that the end of the stream is reported after it.
     fn end(&self) {
         let (done, answer) = channel();
-        self.send(Message::End(done));
-        match answer.recv_timeout(FINISH) {
-            Ok(()) => gst::debug!(CAT, obj = self.pad, "end of stream: all is on the disk"),
-            Err(RecvTimeoutError::Timeout) => gst::warning!(
+        self.inbox.add(Message::End(done));
+        let began = Instant::now();
+        loop {
+            let reason = match answer.recv_timeout(LOOK) {
+                Ok(()) => {
+                    gst::debug!(CAT, obj = self.pad, "end of stream: all is on the disk");
+                    return;
+                }
+                Err(RecvTimeoutError::Disconnected) => "the recorder has ended",
+                Err(RecvTimeoutError::Timeout) if self.inbox.is_flushing() => "it is flushed",
+                Err(RecvTimeoutError::Timeout) if began.elapsed() > FINISH => "it takes too long",
+                Err(RecvTimeoutError::Timeout) => continue,
+            };
+            gst::warning!(
                 CAT,
                 obj = self.pad,
-                "end of stream: the last incident is not on the disk after {FINISH:?}"
-            ),
-            Err(RecvTimeoutError::Disconnected) => gst::warning!(
-                CAT,
-                obj = self.pad,
-                "end of stream: the recorder cannot be waited for"
-            ),
+                "end of stream: the last incident is not waited for: {reason}"
+            );
+            return;
         }
     }
 
-    /// Hands a message on, or counts it as dropped: a live line does not wait for the disk.
-    fn send(&self, message: Message) {
-        let sent = match self.is_live() {
-            true => self.recorder.try_send(message),
-            false => self
-                .recorder
-                .send(message)
-                .map_err(|refused| TrySendError::Disconnected(refused.0)),
-        };
-        match sent {
+    /// Hands an encoded frame on, or counts it as dropped: a live line does not wait for the disk.
+    fn send(&self, sample: gst::Sample) {
+        let wait = !self.is_live();
+        match self.inbox.add_frame(sample, wait) {
             Ok(()) => {}
-            Err(TrySendError::Full(Message::Flagged(_) | Message::Encoded(_))) => {
-                self.drop_frame("the disk is too slow, and the recorder is behind");
-            }
-            // It finds out by itself, from the times of the frames.
-            Err(TrySendError::Full(Message::Cut | Message::End(_))) => {
-                gst::debug!(CAT, obj = self.pad, "the recorder is behind and not told");
+            Err(Refusal::Full) => {
+                // The next one is as good as any to begin with again.
+                self.format.lock().next_key = None;
+                self.drop_frame("the disk is too slow for them");
             }
             // Its panic has been told.
-            Err(TrySendError::Disconnected(_)) => {
-                gst::log!(CAT, obj = self.pad, "the recorder has ended");
+            Err(Refusal::Closed) => {
+                gst::log!(
+                    CAT,
+                    obj = self.pad,
+                    "an encoded frame is not taken any more"
+                );
             }
         }
     }
 
     fn drop_frame(&self, reason: &str) {
-        self.stats.lock().dropped += 1;
+        let tell = self.stats.lock().add_dropped(1);
         gst::debug!(CAT, obj = self.pad, "frame dropped: {reason}");
+        if tell {
+            self.warn(&format!(
+                "frames are missing in the recording, and the pipeline goes on: {reason}"
+            ));
+        }
+    }
+
+    /// No lock may be held.
+    fn warn(&self, text: &str) {
+        if let Some(element) = self.pad.parent_element() {
+            gst::element_warning!(element, gst::StreamError::Failed, ("{text}"));
+        }
     }
 
     fn is_live(&self) -> bool {
         self.format.lock().live
     }
 
-    fn handle_event(&self, event: &gst::Event) {
-        match event.view() {
+    fn handle_event(&self, event: &mut gst::Event) {
+        let plain = match event.view() {
             gst::EventView::Caps(caps) => {
-                gst::debug!(CAT, obj = self.pad, "{}", caps.caps());
-                self.adapt_to_source();
-                let info = gst_video::VideoInfo::from_caps(caps.caps()).ok();
-                self.format.lock().info = info;
+                self.set_caps(caps.caps());
+                None
             }
             gst::EventView::Segment(segment) => {
                 gst::debug!(CAT, obj = self.pad, "{:?}", segment.segment());
-                if let Some(segment) = segment.segment().downcast_ref::<ClockTime>() {
-                    self.format.lock().segment = segment.clone();
-                }
+                let time = segment.segment().downcast_ref::<ClockTime>();
+                self.format.lock().segment = time.cloned();
+                // An encoder leaves out what is outside of a segment.
+                let plain = gst::FormattedSegment::<ClockTime>::new();
+                let plain = gst::event::Segment::builder(&plain).seqnum(segment.seqnum());
+                Some(plain.build())
             }
-            gst::EventView::FlushStop(_) => self.cut(),
-            _ => {}
+            gst::EventView::FlushStart(_) => {
+                self.set_flushing(true);
+                None
+            }
+            gst::EventView::FlushStop(_) => {
+                self.set_flushing(false);
+                self.begin_anew();
+                None
+            }
+            _ => None,
+        };
+        if let Some(plain) = plain {
+            *event = plain;
+        }
+    }
+
+    fn set_caps(&self, caps: &gst::CapsRef) {
+        gst::debug!(CAT, obj = self.pad, "{caps}");
+        self.adapt_to_source();
+        self.format.lock().info = gst_video::VideoInfo::from_caps(caps).ok();
+        if let Err(error) = self.encoder.adapt(&caps.to_owned())
+            && let Some(element) = self.pad.parent_element()
+        {
+            let reason = Chain(&error);
+            gst::element_error!(element, gst::CoreError::Negotiation, ("{reason}"));
         }
     }
 
@@ -153,57 +220,122 @@ impl Stream {
     fn adapt_to_source(&self) {
         let live = is_live(&self.pad);
         gst::debug!(CAT, obj = self.pad, "the source is live: {live}");
-        self.queue
+        self.encoder
+            .queue
             .set_property_from_str("leaky", if live { "downstream" } else { "no" });
         self.format.lock().live = live;
     }
 
-    /// Passes a raw frame on to the recorder if it is flagged: once for each result that flags it.
-    fn handle_frame(&self, buffer: &gst::Buffer) {
-        let (mut results, mut flagged) = (0, 0);
+    /// Gives a frame its place in time, and passes it on to the recorder if it is flagged: once for each result that flags it.
+    fn handle_frame(&self, buffer: &mut gst::Buffer) {
+        let time = self.set_time(buffer);
+        let (mut results, mut flagged, mut unread) = (0, 0, None);
         FrameResult::read_all(buffer, |result| {
             results += 1;
             match result {
                 Ok(result) if result.flagged => {
                     flagged += 1;
-                    self.send_flagged(buffer, &result);
+                    self.send_flagged(buffer, &result, time);
                 }
                 Ok(_) => {}
-                Err(error) => gst::warning!(CAT, obj = self.pad, "a result is not read: {error}"),
+                Err(error) => unread = Some(error),
             }
         });
         if flagged > 0 {
             self.stats.lock().flagged += 1;
         }
+        if let Some(error) = unread {
+            gst::debug!(CAT, obj = self.pad, "a result is not read: {error}");
+            let first = count(&mut self.stats.lock().unread);
+            if first {
+                self.warn(&format!(
+                    "frames whose results cannot be read are recorded beside flagged ones only: {error}"
+                ));
+            }
+        }
         gst::trace!(
             CAT,
             obj = self.pad,
-            "frame with time stamp {}: {flagged} of {results} results flag it",
-            buffer.pts().display()
+            "frame at {time}: {flagged} of {results} results flag it"
         );
     }
 
-    fn send_flagged(&self, buffer: &gst::Buffer, result: &FrameResult<'_>) {
-        let (info, time) = {
-            let format = self.format.lock();
-            let time = format.segment.to_running_time(buffer.pts());
-            (format.info.clone(), time)
+    /// The frame's running time, which it goes into the encoder with: later than that of the one before, whatever its time stamp.
+    fn set_time(&self, buffer: &mut gst::Buffer) -> ClockTime {
+        let clock = match buffer.pts() {
+            None => self.clock_time(),
+            Some(_) => None,
         };
-        let (Some(info), Some(time)) = (info, time) else {
-            gst::debug!(
-                CAT,
-                obj = self.pad,
-                "flagged frame {} not recorded: it has no time or no format",
-                result.frame
-            );
-            return;
+        let (time, fault) = {
+            let mut format = self.format.lock();
+            let stamp = format
+                .segment
+                .as_ref()
+                .and_then(|segment| segment.to_running_time_full(buffer.pts()))
+                .and_then(gst::Signed::positive);
+            let frame = Arrival {
+                stamp: stamp.map(ClockTime::nseconds),
+                at: self.began.elapsed().as_nanos() as u64,
+                clock,
+                duration: format.duration(),
+                live: format.live,
+            };
+            format.timeline.time(frame)
         };
-        let held = (Arc::strong_count(&self.held) <= HELD).then(|| HeldFrame {
+        let time = ClockTime::from_nseconds(time);
+        match fault {
+            None => {}
+            Some(Fault::Missing) => {
+                gst::log!(CAT, obj = self.pad, "no time stamp: taken for {time}");
+                let first = count(&mut self.stats.lock().untimed);
+                if first {
+                    self.warn(
+                        "frames have no time stamps; they are recorded by the time at which they come, or by the frame rate where there is no clock",
+                    );
+                }
+            }
+            Some(Fault::Jumped) => {
+                let pts = buffer.pts();
+                gst::debug!(
+                    CAT,
+                    obj = self.pad,
+                    "the time stamp {} has jumped: taken for {time}",
+                    pts.display()
+                );
+                let first = count(&mut self.stats.lock().jumps);
+                if first {
+                    self.warn(&format!(
+                        "time stamps have jumped, to {}; the recording goes on by the time that has passed",
+                        pts.display()
+                    ));
+                }
+            }
+        }
+        if buffer.pts() != Some(time) {
+            // Of the frame's description, not of its pixels.
+            let buffer = buffer.make_mut();
+            buffer.set_pts(time);
+            buffer.set_dts(None);
+        }
+        time
+    }
+
+    /// Running time by the pipeline's clock.
+    fn clock_time(&self) -> Option<u64> {
+        let element = self.pad.parent_element()?;
+        element.current_running_time().map(ClockTime::nseconds)
+    }
+
+    fn send_flagged(&self, buffer: &gst::Buffer, result: &FrameResult<'_>, time: ClockTime) {
+        let info = self.format.lock().info.clone();
+        let share = || self.budget.share(buffer.size());
+        let held = info.and_then(|info| Some((info, share()?)));
+        let held = held.map(|(info, share)| HeldFrame {
             buffer: buffer.clone(),
             info,
             drawn: result.drawn,
             map: result.map.clone(),
-            _held: self.held.clone(),
+            _share: share,
         });
         gst::debug!(
             CAT,
@@ -217,11 +349,36 @@ impl Stream {
                 "; no picture of it, as so many are held already"
             }
         );
-        self.send(Message::Flagged(Box::new(Flagged {
+        let sent = self.inbox.add_result(Box::new(Flagged {
             result: FlaggedFrame::new(result, time.nseconds()),
             held,
-        })));
+        }));
+        if sent == Err(Refusal::Full) {
+            self.drop_frame("the disk is too slow for them");
+        }
     }
+
+    /// Whether a key frame is to be asked for at this running time, behind the encoder.
+    fn wants_key(&self, time: Option<ClockTime>) -> bool {
+        let next = &mut self.format.lock().next_key;
+        let wants = time.is_some_and(|time| next.is_none_or(|next| time >= next));
+        if wants {
+            *next = time.map(|time| time + KEY_EVERY);
+        }
+        wants
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.inbox.close();
+    }
+}
+
+/// Counts one more. Returns whether it is the first.
+fn count(counter: &mut u64) -> bool {
+    *counter += 1;
+    *counter == 1
 }
 
 fn listen_before(queue: &gst::Element, stream: Weak<Stream>) {
@@ -232,7 +389,7 @@ fn listen_before(queue: &gst::Element, stream: Weak<Stream>) {
     if let Some(pad) = queue.static_pad("sink") {
         pad.add_probe(types, move |_, info| {
             if let Some(stream) = frames.upgrade() {
-                match &info.data {
+                match &mut info.data {
                     Some(gst::PadProbeData::Buffer(buffer)) => stream.handle_frame(buffer),
                     Some(gst::PadProbeData::Event(event)) => stream.handle_event(event),
                     _ => {}
@@ -245,15 +402,28 @@ fn listen_before(queue: &gst::Element, stream: Weak<Stream>) {
         if let Some(stream) = stream.upgrade()
             && stream.is_live()
         {
-            stream.drop_frame("the encoder is too slow, and its queue is full");
+            stream.drop_frame("the encoder is too slow for them");
         }
         None
     });
 }
 
 fn listen_behind(sink: &gst_app::AppSink, stream: Weak<Stream>) {
+    let flushed = stream.clone();
+    if let Some(pad) = sink.static_pad("sink") {
+        // Here, behind what was encoded before it.
+        pad.add_probe(gst::PadProbeType::EVENT_FLUSH, move |_, info| {
+            if let Some(stream) = flushed.upgrade()
+                && info
+                    .event()
+                    .is_some_and(|event| event.type_() == gst::EventType::FlushStop)
+            {
+                stream.inbox.add(Message::Cut);
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
     let at_end = stream.clone();
-    let mut next_key = None;
     let callbacks = gst_app::AppSinkCallbacks::builder()
         .eos(move |_| {
             if let Some(stream) = at_end.upgrade() {
@@ -262,16 +432,13 @@ fn listen_behind(sink: &gst_app::AppSink, stream: Weak<Stream>) {
         })
         .new_sample(move |sink| {
             let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-            let time = sample.buffer().and_then(|buffer| buffer.pts());
-            if let Some(time) = time
-                && next_key.is_none_or(|next| time >= next)
-            {
-                next_key = Some(time + KEY_EVERY);
-                let event = gst_video::UpstreamForceKeyUnitEvent::builder().build();
-                let _ = sink.send_event(event);
-            }
             if let Some(stream) = stream.upgrade() {
-                stream.send(Message::Encoded(sample));
+                let time = sample.buffer().and_then(|buffer| buffer.pts());
+                if stream.wants_key(time) {
+                    let event = gst_video::UpstreamForceKeyUnitEvent::builder().build();
+                    let _ = sink.send_event(event);
+                }
+                stream.send(sample);
             }
             Ok(gst::FlowSuccess::Ok)
         });

@@ -1,10 +1,15 @@
 //! One incident's video: encoded frames into a Matroska file, which a crash leaves playable up to its last cluster.
 
 use gst::prelude::*;
+use std::io;
 use std::path::Path;
 
-/// Longest wait for the last bytes to reach the disk.
+/// Longest wait for the last bytes to reach the disk, from when it took any.
 const FINISH: gst::ClockTime = gst::ClockTime::from_seconds(5);
+/// Bytes that may wait for the disk here; more wait with the recorder.
+const WAITING: u64 = 16 << 20;
+/// How often is looked whether the disk has taken some.
+const LOOK: gst::ClockTime = gst::ClockTime::from_mseconds(10);
 
 /// Why a video is not written.
 #[derive(Debug, thiserror::Error)]
@@ -23,8 +28,10 @@ pub enum WriteError {
     Start(#[from] gst::StateChangeError),
     #[error("it takes no more frames")]
     Push(#[from] gst::FlowError),
-    #[error("the disk does not take the end of the file within {} s", FINISH.seconds())]
+    #[error("the disk has taken nothing of the end of the file for {} s", FINISH.seconds())]
     Unfinished,
+    #[error("the file is written, and gone")]
+    Gone(#[source] io::Error),
 }
 
 pub struct Writer {
@@ -50,7 +57,7 @@ impl Writer {
         let source = gst_app::AppSrc::builder()
             .format(gst::Format::Time)
             .caps(caps)
-            .max_bytes(64 << 20)
+            .max_bytes(2 * WAITING)
             .build();
         let muxer = make("matroskamux")?;
         muxer.set_property("writing-app", "vadlite");
@@ -78,18 +85,22 @@ impl Writer {
             bytes: 0,
         };
         if let Err(error) = writer.pipeline.set_state(gst::State::Playing) {
-            writer.check()?;
+            writer.check(gst::ClockTime::ZERO)?;
             return Err(error.into());
         }
         Ok(writer)
     }
 
-    /// Appends a frame.
+    /// Appends a frame, as soon as the disk has taken enough of those before.
     ///
     /// # Errors
     /// What has stopped the file from being written.
     pub fn write(&mut self, mut buffer: gst::Buffer) -> Result<(), WriteError> {
-        self.check()?;
+        self.check(gst::ClockTime::ZERO)?;
+        // The source itself would wait for ever where the file has failed.
+        while self.source.current_level_bytes() > WAITING {
+            self.check(LOOK)?;
+        }
         let pts = buffer.pts();
         let start = *self.start.get_or_insert(pts.unwrap_or_default());
         self.frames += 1;
@@ -99,15 +110,16 @@ impl Writer {
         inner.set_dts(inner.dts().map(|dts| dts.saturating_sub(start)));
         if let Err(error) = self.source.push_buffer(buffer) {
             // The reason, where the pipeline has given one.
-            self.check()?;
+            self.check(gst::ClockTime::ZERO)?;
             return Err(error.into());
         }
         Ok(())
     }
 
-    /// An error that the file's pipeline has met.
-    fn check(&self) -> Result<(), WriteError> {
-        match self.bus.pop_filtered(&[gst::MessageType::Error]) {
+    /// An error that the file's pipeline has met, or meets in the time to come.
+    fn check(&self, wait: gst::ClockTime) -> Result<(), WriteError> {
+        let error = [gst::MessageType::Error];
+        match self.bus.timed_pop_filtered(wait, &error) {
             None => Ok(()),
             Some(message) => outcome(&message),
         }
@@ -120,9 +132,15 @@ impl Writer {
     pub fn finish(self) -> Result<(), WriteError> {
         let _ = self.source.end_of_stream();
         let wanted = [gst::MessageType::Eos, gst::MessageType::Error];
-        match self.bus.timed_pop_filtered(FINISH, &wanted) {
-            None => Err(WriteError::Unfinished),
-            Some(message) => outcome(&message),
+        loop {
+            let left = self.source.current_level_bytes();
+            match self.bus.timed_pop_filtered(FINISH, &wanted) {
+                Some(message) => return outcome(&message),
+                None if self.source.current_level_bytes() == left => {
+                    return Err(WriteError::Unfinished);
+                }
+                None => {}
+            }
         }
     }
 }
