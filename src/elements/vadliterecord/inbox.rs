@@ -89,7 +89,7 @@ impl Inbox {
         while wait && full(&state) && !state.flushing && !state.closed {
             self.changed.wait(&mut state);
         }
-        if state.closed || (wait && state.flushing) {
+        if state.closed || (wait && state.flushing && full(&state)) {
             return Err(Refusal::Closed);
         }
         if full(&state) || (state.broken && !key) {

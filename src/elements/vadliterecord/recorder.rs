@@ -58,7 +58,8 @@ pub struct Recorder {
     last_time: u64,
     /// When the last frame came, encoded or flagged.
     last_came: Instant,
-    /// The longest of the latest times between two encoded frames.
+    /// When the last encoded frame came, and the longest of the latest times between two.
+    last_encoded: Option<Instant>,
     interval: Duration,
     /// What has been told since the start.
     told: HashSet<Discriminant<RecordError>>,
@@ -84,6 +85,7 @@ impl Recorder {
             steps: Vec::new(),
             last_time: 0,
             last_came: Instant::now(),
+            last_encoded: None,
             interval: Duration::ZERO,
             told: HashSet::new(),
         }
@@ -110,9 +112,11 @@ impl Recorder {
                 self.pending.push_back(flagged);
             }
             Message::Encoded(sample) => {
-                let gap = self.last_came.elapsed().min(SLOWEST);
+                let now = Instant::now();
+                let before = self.last_encoded.replace(now).unwrap_or(now);
+                let gap = now.duration_since(before).min(SLOWEST);
                 self.interval = gap.max(self.interval * 7 / 8);
-                self.last_came = Instant::now();
+                self.last_came = now;
                 self.add_encoded(&sample);
             }
             Message::Cut => self.cut("the frames to come do not follow on those before"),

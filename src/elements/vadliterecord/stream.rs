@@ -262,10 +262,7 @@ impl Stream {
 
     /// The frame's running time, which it goes into the encoder with: later than that of the one before, whatever its time stamp.
     fn set_time(&self, buffer: &mut gst::Buffer) -> ClockTime {
-        let clock = match buffer.pts() {
-            None => self.clock_time(),
-            Some(_) => None,
-        };
+        let (at, clock) = self.now();
         let (time, fault) = {
             let mut format = self.format.lock();
             let stamp = format
@@ -275,7 +272,7 @@ impl Stream {
                 .and_then(gst::Signed::positive);
             let frame = Arrival {
                 stamp: stamp.map(ClockTime::nseconds),
-                at: self.began.elapsed().as_nanos() as u64,
+                at,
                 clock,
                 duration: format.duration(),
                 live: format.live,
@@ -320,10 +317,19 @@ impl Stream {
         time
     }
 
-    /// Running time by the pipeline's clock.
-    fn clock_time(&self) -> Option<u64> {
-        let element = self.pad.parent_element()?;
-        element.current_running_time().map(ClockTime::nseconds)
+    /// What the pipeline's clock shows, and the running time by it; where there is none, the time since the start alone.
+    fn now(&self) -> (u64, Option<u64>) {
+        let clock = self
+            .pad
+            .parent_element()
+            .and_then(|element| Some((element.clock()?.time(), element.base_time())));
+        match clock {
+            None => (self.began.elapsed().as_nanos() as u64, None),
+            Some((now, base)) => {
+                let running = base.and_then(|base| now.checked_sub(base));
+                (now.nseconds(), running.map(ClockTime::nseconds))
+            }
+        }
     }
 
     fn send_flagged(&self, buffer: &gst::Buffer, result: &FrameResult<'_>, time: ClockTime) {

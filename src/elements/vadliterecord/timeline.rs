@@ -2,8 +2,10 @@
 
 /// Least time between two frames, in nanoseconds: Matroska keeps milliseconds.
 const STEP: u64 = 1_000_000;
-/// How far time stamps of a live source may be ahead of the time that has passed, and any may go back, before they have jumped.
-const JUMP: u64 = 2_000_000_000;
+/// How far time stamps of a live source may be ahead of the time that has passed before they have jumped.
+const AHEAD: i128 = 30_000_000_000;
+/// How far time stamps may go back before they have jumped.
+const BACK: i128 = 2_000_000_000;
 
 /// What is wrong with a time stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +21,7 @@ pub enum Fault {
 pub struct Arrival {
     /// Running time by the frame's time stamp.
     pub stamp: Option<u64>,
-    /// By a monotonic clock of any beginning.
+    /// By the pipeline's clock, or another one of any beginning.
     pub at: u64,
     /// Running time by the pipeline's clock, where it has one.
     pub clock: Option<u64>,
@@ -72,8 +74,7 @@ impl Timeline {
         let time = i128::from(stamp) + self.offset;
         let ahead = time - i128::from(last);
         let passed = frame.at.saturating_sub(before);
-        let jumped = ahead < -i128::from(JUMP)
-            || (frame.live && ahead > i128::from(passed) + i128::from(JUMP));
+        let jumped = ahead < -BACK || (frame.live && ahead > i128::from(passed) + AHEAD);
         if !jumped {
             return (u64::try_from(time).unwrap_or(0), None);
         }
