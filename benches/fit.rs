@@ -5,7 +5,7 @@
 //! Without VADLITE_IMAGES it runs on a few generated pictures, which shows that it works and says little about time.
 
 use anyhow::Context as _;
-use gstvadlite::cli::images;
+use gstvadlite::cli::images::{self, Reading};
 use gstvadlite::detector::Recipe;
 use gstvadlite::detector::backbone::{Backbone, BackboneFile, DEFAULT_BACKBONE, find};
 use gstvadlite::detector::method::{Method, Preset};
@@ -28,8 +28,8 @@ fn backbone_alone(paths: &[PathBuf], recipe: Recipe, file: &Path) -> anyhow::Res
         RuntimeOptions::default(),
     )?;
     let target = images::target(SIZE, backbone.normalization(), Roi::WHOLE);
-    images::for_each_tensor(paths, target, |_, tensor| {
-        Ok(backbone.run(tensor?.view(), |_| ())?)
+    images::for_each_tensor(paths, target, Reading::default(), |_, image| {
+        Ok(backbone.run(image?.tensor.view(), |_| ())?)
     })?;
     Ok(start.elapsed().as_secs_f64())
 }
@@ -39,7 +39,9 @@ fn fit(paths: &[PathBuf], recipe: Recipe, file: &Path) -> anyhow::Result<f64> {
     let start = Instant::now();
     let mut fitter = Fitter::new(FitOptions::new(recipe, file))?;
     let target = images::target(SIZE, fitter.normalization(), Roi::WHOLE);
-    images::for_each_tensor(paths, target, |_, tensor| Ok(fitter.add(tensor?.view())?))?;
+    images::for_each_tensor(paths, target, Reading::default(), |_, image| {
+        Ok(fitter.add(image?.tensor.view())?)
+    })?;
     fitter.finish(&mut Progress::none())?;
     Ok(start.elapsed().as_secs_f64())
 }

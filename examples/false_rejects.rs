@@ -6,7 +6,7 @@
 //! others. Prints a line of the table in docs/accuracy.md.
 
 use clap::Parser as _;
-use gstvadlite::cli::images::{ImageFile, list, target};
+use gstvadlite::cli::images::{ImageFile, Reading, list, target};
 use gstvadlite::detector::Recipe;
 use gstvadlite::detector::method::{Method, Preset};
 use gstvadlite::detector::{Detector, FitOptions, Fitter, Progress, backbone};
@@ -53,7 +53,7 @@ fn main() -> anyhow::Result<()> {
     let looks = target(Size::square(224), normalization, Roi::WHOLE);
     let tensors = paths
         .par_iter()
-        .map(|path| ImageFile::open(path)?.tensor(looks))
+        .map(|path| ImageFile::open(path, Reading::default())?.tensor(looks))
         .collect::<anyhow::Result<Vec<_>>>()?;
 
     let unseen = paths.len() - images;

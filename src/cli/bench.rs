@@ -5,6 +5,7 @@ mod scene;
 mod streams;
 
 use super::console::print_line;
+use super::images::Reading;
 use super::options::{FitArguments, RuntimeArguments};
 use super::{fit, images};
 use crate::detector::model_file::ModelFile;
@@ -144,7 +145,13 @@ fn model_of_generated(arguments: &Arguments, folder: &Path) -> anyhow::Result<Mo
             Ok(path)
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(fit::fit(&arguments.fit, &arguments.runtime, &paths)?.0)
+    Ok(fit::fit(
+        &arguments.fit,
+        &arguments.runtime,
+        Reading::default(),
+        &paths,
+    )?
+    .0)
 }
 
 /// Every stage of every frame in turn, so that a disturbance falls on all of them alike.

@@ -1,11 +1,12 @@
 //! `vadlite calibrate`: the threshold of a model set anew on good images of today, without fitting again.
 
-use super::console::{print_line, progress};
+use super::console::{print_line, progress, warn};
 use super::images;
-use super::options::{RuntimeArguments, parse_rate};
-use crate::detector::Detector;
+use super::learnt_from::LearntFrom;
+use super::options::{ImageArguments, RuntimeArguments, parse_rate};
 use crate::detector::calibration::Calibration;
 use crate::detector::model_file::ModelFile;
+use crate::detector::{CopiesOf, Detector};
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -23,6 +24,8 @@ pub struct Arguments {
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     false_reject_rate: Option<f64>,
     #[command(flatten)]
+    files: ImageArguments,
+    #[command(flatten)]
     runtime: RuntimeArguments,
 }
 
@@ -33,11 +36,25 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let target = images::target(metadata.input_size, metadata.normalization, metadata.roi);
     let bar = progress(paths.len(), "calibrating");
     let mut scores = Vec::new();
-    images::for_each_readable(&paths, target, &bar, |_, tensor| {
-        scores.push(detector.inspect(tensor.view())?);
+    let reading = arguments.files.reading().of(metadata);
+    let mut learnt_from = LearntFrom::new(metadata);
+    let mut copies = CopiesOf::new(metadata.normalization);
+    images::for_each_readable(&paths, target, reading, &bar, |index, image| {
+        for difference in learnt_from.differs(&paths[index], &image) {
+            bar.suspend(|| warn(difference));
+        }
+        copies.add(image.tensor.view());
+        scores.push(detector.inspect(image.tensor.view())?);
         Ok(())
     })?;
     bar.finish_and_clear();
+    let (all, scores) = (scores.len(), copies.one_of_each(&scores));
+    if scores.len() < all {
+        warn(format_args!(
+            "{} of {all} images are copies of others, or nearly: each picture counts once for the threshold",
+            all - scores.len()
+        ));
+    }
     let calibration = Calibration::new(scores)?;
     let rate = arguments
         .false_reject_rate

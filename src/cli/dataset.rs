@@ -1,6 +1,7 @@
 //! A dataset in MVTec AD layout: `train/good`, `test/good`, `test/<defect>`, `ground_truth/<defect>/<name>_mask.png`.
 
-use super::images;
+use super::decode::decode;
+use super::{console, images};
 use crate::geometry::{Roi, Size};
 use anyhow::{Context as _, bail};
 use ndarray::Array2;
@@ -27,14 +28,21 @@ pub fn test(dataset: &Path) -> anyhow::Result<Vec<TestImage>> {
         .with_context(|| layout(dataset))?;
     let mut folders: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.is_dir())
+        .filter(|path| path.is_dir() && !images::is_hidden(path))
         .collect();
     folders.sort();
     let mut test = Vec::new();
     for folder in folders {
         let kind = folder.file_name().unwrap_or_default().to_os_string();
         let defective = kind != "good";
-        for path in images::list(&folder)? {
+        let listed = match images::list(&folder) {
+            Ok(listed) => listed,
+            Err(error) => {
+                console::warn(format_args!("{error:#}; it is left out"));
+                continue;
+            }
+        };
+        for path in listed {
             let stem = path.file_stem().unwrap_or_default().to_string_lossy();
             let mask = dataset
                 .join("ground_truth")
@@ -60,18 +68,26 @@ fn layout(dataset: &Path) -> String {
     )
 }
 
-/// Reads a mask at `size` by the nearest pixel, over the part `roi` of the image; `true` where the mask is not black.
-pub fn read_mask(path: &Path, size: Size, roi: Roi) -> anyhow::Result<Array2<bool>> {
-    let mask = images::decode(path)?.into_luma8();
+/// Reads a mask at `size` by the nearest pixel, over the part `roi` of the image; `true` where the mask is not black. Also returns the
+/// mask's own size. A mask is taken to be drawn on the image the way up that viewers show it.
+pub fn read_mask(
+    path: &Path,
+    size: Size,
+    roi: Roi,
+    limit: u64,
+) -> anyhow::Result<(Array2<bool>, Size)> {
+    let mask = decode(path, limit)?.into_luma8();
     let at = |index: usize, count: usize, from: f32, length: f32, full: u32| {
         let (from, length) = (f64::from(from), f64::from(length));
         let place = (from + (index as f64 + 0.5) / count as f64 * length) * f64::from(full);
         (place as u32).min(full - 1)
     };
     let Size { height, width } = size;
-    Ok(Array2::from_shape_fn((height, width), |(row, column)| {
+    let marked = Array2::from_shape_fn((height, width), |(row, column)| {
         let x = at(column, width, roi.x, roi.width, mask.width());
         let y = at(row, height, roi.y, roi.height, mask.height());
         mask.get_pixel(x, y).0[0] > 0
-    }))
+    });
+    let own = Size::new(mask.height() as usize, mask.width() as usize);
+    Ok((marked, own))
 }

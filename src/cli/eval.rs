@@ -1,8 +1,10 @@
 //! `vadlite eval`: image and pixel metrics of a model on a dataset in MVTec AD layout.
 
 use super::dataset::{self, TestImage};
+use super::images::Reading;
+use super::learnt_from::{LearntFrom, aspect};
 use super::metrics::Metrics;
-use super::options::{FitArguments, RuntimeArguments};
+use super::options::{FitArguments, ImageArguments, RuntimeArguments};
 use super::report::Report;
 use super::{console, fit, images, self_check};
 use crate::detector::Detector;
@@ -33,15 +35,18 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     #[command(flatten)]
+    files: ImageArguments,
+    #[command(flatten)]
     runtime: RuntimeArguments,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Holds the self-check's images until all is done.
     let folder;
+    let reading = arguments.files.reading();
     let (train, test) = if arguments.self_check {
         folder = tempfile::tempdir().context("no temporary folder can be made")?;
-        self_check::split(&dataset::train(&arguments.dataset)?, folder.path())?
+        self_check::split(&dataset::train(&arguments.dataset)?, folder.path(), reading)?
     } else {
         let train = match arguments.model {
             Some(_) => Vec::new(),
@@ -55,18 +60,19 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             (detector, std::fs::metadata(path)?.len() as usize)
         }
         None => {
-            let (model, backbone) = fit::fit(&arguments.fit, &arguments.runtime, &train)?;
+            let (model, backbone) = fit::fit(&arguments.fit, &arguments.runtime, reading, &train)?;
             let bytes = model.to_bytes()?.len();
             let detector = Detector::new(model, backbone)?;
             (detector, bytes)
         }
     };
+    let reading = reading.of(detector.metadata());
     let mut report = arguments
         .report
         .as_deref()
-        .map(|out| Report::new(out, detector.metadata()))
+        .map(|out| Report::new(out, detector.metadata(), reading))
         .transpose()?;
-    let metrics = evaluate(&mut detector, model_bytes, &test, report.as_mut())?;
+    let metrics = evaluate(&mut detector, model_bytes, &test, reading, report.as_mut())?;
     if let Some(report) = &mut report {
         report.write(&arguments.dataset, arguments.model.as_deref(), &metrics)?;
     }
@@ -95,6 +101,7 @@ fn evaluate(
     detector: &mut Detector,
     model_bytes: usize,
     test: &[TestImage],
+    reading: Reading,
     mut report: Option<&mut Report>,
 ) -> anyhow::Result<Metrics> {
     let metadata = detector.metadata().clone();
@@ -107,16 +114,26 @@ fn evaluate(
     let mut without_mask = 0;
     let paths: Vec<PathBuf> = test.iter().map(|image| image.path.clone()).collect();
     let bar = console::progress(paths.len(), "testing");
-    images::for_each_readable(&paths, target, &bar, |index, tensor| {
+    let mut learnt_from = LearntFrom::new(&metadata);
+    let mut other_shape = 0;
+    images::for_each_readable(&paths, target, reading, &bar, |index, read| {
         let image = &test[index];
-        let score = detector.inspect(tensor.view())?;
+        for difference in learnt_from.differs(&image.path, &read) {
+            bar.suspend(|| console::warn(difference));
+        }
+        let score = detector.inspect(read.tensor.view())?;
         scores.push(score);
         if let Some(report) = &mut report {
             report.add(image, score, detector);
         }
         labels.push(image.defective);
         let mask = match &image.mask {
-            Some(mask) => dataset::read_mask(mask, size, metadata.roi)?,
+            Some(mask) => {
+                let (mask, own) = dataset::read_mask(mask, size, metadata.roi, reading.limit)?;
+                let ratio = aspect(own) / aspect(read.size);
+                other_shape += usize::from(!(0.95..1.05).contains(&ratio));
+                mask
+            }
             None if image.defective => {
                 without_mask += 1;
                 return Ok(());
@@ -129,6 +146,11 @@ fn evaluate(
         Ok(())
     })?;
     bar.finish_and_clear();
+    if other_shape > 0 {
+        console::warn(format_args!(
+            "{other_shape} masks have another shape than their images: a mask has to lie on the image the way up that viewers show it"
+        ));
+    }
     if without_mask > 0 {
         console::warn(format_args!(
             "{without_mask} defective images have no mask and are left out of the pixel metrics"

@@ -1,5 +1,7 @@
 //! Options that several subcommands have.
 
+use super::decode::LIMIT;
+use super::images::Reading;
 use crate::detector::method::{Method, Preset};
 use crate::detector::{Device, Options, RuntimeOptions};
 use crate::geometry::{Grid, Roi};
@@ -40,6 +42,24 @@ impl RuntimeArguments {
     }
 }
 
+/// Options of every subcommand that reads image files.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct ImageArguments {
+    /// Refuse images that take more bytes decoded than this: two gibibytes unless changed
+    #[arg(long, value_name = "BYTES", default_value_t = LIMIT, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_image_bytes: u64,
+}
+
+impl ImageArguments {
+    /// With all bits of 16-bit samples.
+    pub fn reading(self) -> Reading {
+        Reading {
+            limit: self.max_image_bytes,
+            bits: None,
+        }
+    }
+}
+
 /// What to fit, as every subcommand that fits asks for it.
 #[derive(Debug, clap::Args)]
 pub struct FitArguments {
@@ -64,6 +84,9 @@ pub struct FitArguments {
     /// Inspected part of the frame, in 0..1 of it [default: all]
     #[arg(long, value_name = "X,Y,W,H")]
     pub roi: Option<Roi>,
+    /// Bits that images with 16 bits a sample use, as those of cameras with 10 or 12 do [default: what the brightest pixel of all needs]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(8..=16))]
+    pub bits: Option<u8>,
     /// Share of good parts that the threshold may flag [default: 0.01, or what the number of images supports]
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub false_reject_rate: Option<f64>,

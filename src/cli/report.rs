@@ -9,11 +9,12 @@ mod page;
 mod pictures;
 
 use super::dataset::TestImage;
+use super::images::Reading;
 use super::metrics::Metrics;
 use crate::detector::Detector;
 use crate::detector::metrics::{AUPRO_LIMIT, CurvePoint, pro_curve, roc_curve};
 use crate::detector::model_file::Metadata;
-use crate::fs::folder_of;
+use crate::fs::{self, Durability, folder_of};
 use crate::geometry::Size;
 use anyhow::{Context as _, bail};
 use askama::Template as _;
@@ -32,6 +33,7 @@ const SHOWN: usize = 20;
 pub struct Report {
     out: PathBuf,
     metadata: Metadata,
+    reading: Reading,
     kinds: Vec<Kind>,
     mistakes: Strongest,
     hits: Strongest,
@@ -60,7 +62,7 @@ impl Kind {
 impl Report {
     /// # Errors
     /// Where the page could not be written or its heatmaps not be drawn: better known before the dataset is inspected than after.
-    pub fn new(out: &Path, metadata: &Metadata) -> anyhow::Result<Self> {
+    pub fn new(out: &Path, metadata: &Metadata, reading: Reading) -> anyhow::Result<Self> {
         gst::init().context("GStreamer, which the heatmaps are drawn with")?;
         if !folder_of(out).is_dir() || out.is_dir() {
             bail!("report {} cannot be written there", out.display());
@@ -68,6 +70,7 @@ impl Report {
         Ok(Self {
             out: out.to_path_buf(),
             metadata: metadata.clone(),
+            reading,
             kinds: Vec::new(),
             mistakes: Strongest::new(SHOWN),
             hits: Strongest::new(SHOWN),
@@ -123,8 +126,10 @@ impl Report {
     ) -> anyhow::Result<()> {
         self.kinds.sort_by_key(|kind| !kind.defective);
         let page = self.page(dataset, model, metrics)?;
-        std::fs::write(&self.out, page)
-            .with_context(|| format!("report {} cannot be written", self.out.display()))
+        fs::replace(&self.out, Durability::Cached, |file| {
+            file.write_all(page.as_bytes())
+        })
+        .with_context(|| format!("report {} cannot be written", self.out.display()))
     }
 
     fn page(
@@ -142,7 +147,7 @@ impl Report {
         let name = dataset
             .canonicalize()
             .unwrap_or_else(|_| dataset.to_path_buf());
-        let mut cards = Cards::new(dataset, &self.metadata, self.pro.is_some());
+        let mut cards = Cards::new(dataset, &self.metadata, self.pro.is_some(), self.reading);
         let page = Page {
             name: &name.file_name().unwrap_or_default().to_string_lossy(),
             method: self.metadata.method.name(),

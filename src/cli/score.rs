@@ -1,13 +1,18 @@
 //! `vadlite score`: the score of each image file, and its heatmap where asked for.
 
-use super::console::print_line;
-use super::images;
-use super::options::RuntimeArguments;
+use super::console::{print_line, warn};
+use super::images::{self, Reading};
+use super::learnt_from::LearntFrom;
+use super::options::{ImageArguments, RuntimeArguments};
 use crate::detector::Detector;
+use crate::fs::{self, Durability};
 use crate::video::heatmap;
 use crate::video::overlay::{MapView, Overlay};
 use anyhow::{Context as _, bail};
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder as _};
 use std::collections::HashSet;
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
@@ -27,6 +32,8 @@ pub struct Arguments {
     /// Image files
     #[arg(required = true, value_name = "FILES")]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    images: ImageArguments,
     #[command(flatten)]
     runtime: RuntimeArguments,
 }
@@ -53,24 +60,29 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let threshold = arguments.threshold.unwrap_or(metadata.threshold);
     let roi = metadata.roi;
     let target = images::target(metadata.input_size, metadata.normalization, roi);
+    let reading = arguments.images.reading().of(metadata);
+    let mut learnt_from = LearntFrom::new(metadata);
     let mut heatmaps = arguments
         .heatmaps
         .as_deref()
-        .map(Heatmaps::new)
+        .map(|folder| Heatmaps::new(folder, reading))
         .transpose()?;
     let mut failed = 0;
-    images::for_each_tensor(&arguments.files, target, |index, tensor| {
+    images::for_each_tensor(&arguments.files, target, reading, |index, image| {
         let path = &arguments.files[index];
-        let tensor = match tensor {
-            Ok(tensor) => tensor,
+        let image = match image {
+            Ok(image) => image,
             Err(error) => {
                 failed += 1;
                 eprintln!("vadlite: {error:#}");
                 return Ok(());
             }
         };
+        for difference in learnt_from.differs(path, &image) {
+            warn(difference);
+        }
         let score = detector
-            .inspect(tensor.view())
+            .inspect(image.tensor.view())
             .with_context(|| format!("image {}", path.display()))?;
         let line = Line {
             file: &path.to_string_lossy(),
@@ -110,29 +122,36 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// Writes pictures with the overlay that the element draws.
 struct Heatmaps {
     folder: PathBuf,
+    reading: Reading,
     overlay: Overlay,
     written: HashSet<PathBuf>,
 }
 
 impl Heatmaps {
-    fn new(folder: &Path) -> anyhow::Result<Self> {
+    fn new(folder: &Path, reading: Reading) -> anyhow::Result<Self> {
         gst::init().context("GStreamer, which the heatmaps are drawn with")?;
         std::fs::create_dir_all(folder)
             .with_context(|| format!("folder {} cannot be made", folder.display()))?;
         Ok(Self {
             folder: folder.to_path_buf(),
+            reading,
             overlay: Overlay::new(),
             written: HashSet::new(),
         })
     }
 
     fn write(&mut self, source: &Path, map: MapView<'_>, threshold: f32) -> anyhow::Result<()> {
-        let picture = images::decode(source)?.into_rgb8();
-        let picture = heatmap::draw(&mut self.overlay, picture, map, threshold)?;
+        let picture = images::picture(source, self.reading)?;
+        let picture = heatmap::draw(&mut self.overlay, picture, map, threshold)
+            .with_context(|| format!("image {}", source.display()))?;
         let path = self.free_name(source);
-        picture
-            .save(&path)
-            .with_context(|| format!("heatmap {} cannot be written", path.display()))
+        let (width, height) = picture.dimensions();
+        fs::replace(&path, Durability::Cached, |file| {
+            let encoder = PngEncoder::new(BufWriter::new(file));
+            let written = encoder.write_image(&picture, width, height, ExtendedColorType::Rgb8);
+            written.map_err(io::Error::other)
+        })
+        .with_context(|| format!("heatmap {} cannot be written", path.display()))
     }
 
     /// The source's name with `.png`; files of the same name from several folders get a number.

@@ -5,7 +5,7 @@
 //! numbers are the same every time. The figures are for comparing methods and settings; real defects may be easier or harder.
 
 use super::dataset::TestImage;
-use super::images;
+use super::images::{self, Reading};
 use anyhow::Context as _;
 use fastrand::Rng;
 use image::{GrayImage, Luma, Rgb, RgbImage};
@@ -42,7 +42,11 @@ const KINDS: [(Kind, &str); 4] = [
 ///
 /// # Errors
 /// Fewer than two images, one that cannot be read, a folder that cannot be written.
-pub fn split(good: &[PathBuf], folder: &Path) -> anyhow::Result<(Vec<PathBuf>, Vec<TestImage>)> {
+pub fn split(
+    good: &[PathBuf],
+    folder: &Path,
+    reading: Reading,
+) -> anyhow::Result<(Vec<PathBuf>, Vec<TestImage>)> {
     let fit: Vec<PathBuf> = kept(good, |index| index % HELD_OUT != 0);
     let held_out = kept(good, |index| index % HELD_OUT == 0);
     anyhow::ensure!(
@@ -58,9 +62,9 @@ pub fn split(good: &[PathBuf], folder: &Path) -> anyhow::Result<(Vec<PathBuf>, V
             .with_context(|| format!("folder {} cannot be made", to.display()))?;
     }
     for (number, path) in held_out.into_iter().enumerate() {
-        let image = images::decode(&path)?.into_rgb8();
+        let image = images::picture(&path, reading)?;
         for (kind, name) in KINDS {
-            let donor = images::decode(&fit[random.usize(..fit.len())])?.into_rgb8();
+            let donor = images::picture(&fit[random.usize(..fit.len())], reading)?;
             let (defective, mask) = paint(&image, &donor, kind, &mut random);
             let write = |picture: &dyn Fn(&Path) -> image::ImageResult<()>, suffix: &str| {
                 let to = folder.join(name).join(format!("{number:04}{suffix}.png"));

@@ -3,7 +3,7 @@
 mod trial;
 
 use super::console::{print_line, progress, show_on};
-use super::options::RuntimeArguments;
+use super::options::{ImageArguments, RuntimeArguments};
 use super::{dataset, images};
 use crate::detector::anomaly_map::AnomalyMap;
 use crate::detector::backbone::{self, Backbone, BackboneFile, DEFAULT_BACKBONE};
@@ -58,6 +58,8 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    files: ImageArguments,
+    #[command(flatten)]
     runtime: RuntimeArguments,
 }
 
@@ -84,9 +86,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
     let mut samples = Samples::new(shape, samples::BYTES);
     let bar = progress(train.len(), "features");
-    images::for_each_tensor(&train, target, |index, tensor| {
+    let mut reading = arguments.files.reading();
+    reading.bits = images::sample_bits(&train, reading);
+    images::for_each_tensor(&train, target, reading, |index, image| {
         features
-            .extract(&mut backbone, tensor?.view(), &mut embedding)
+            .extract(&mut backbone, image?.tensor.view(), &mut embedding)
             .with_context(|| format!("image {}", train[index].display()))?;
         samples.add(0, &embedding.to_patches());
         bar.inc(1);
@@ -106,14 +110,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (mut labels, mut masks) = (Vec::new(), Vec::new());
     progress.at("testing", 0, test.len())?;
     let paths: Vec<PathBuf> = test.iter().map(|image| image.path.clone()).collect();
-    images::for_each_tensor(&paths, target, |index, tensor| {
+    images::for_each_tensor(&paths, target, reading, |index, read| {
         let image = &test[index];
         features
-            .extract(&mut backbone, tensor?.view(), &mut embedding)
+            .extract(&mut backbone, read?.tensor.view(), &mut embedding)
             .with_context(|| format!("image {}", image.path.display()))?;
         labels.push(image.defective);
         let mask = match &image.mask {
-            Some(mask) => Some(dataset::read_mask(mask, MAP, Roi::WHOLE)?),
+            Some(mask) => Some(dataset::read_mask(mask, MAP, Roi::WHOLE, reading.limit)?.0),
             None => (!image.defective).then(|| Array2::from_elem((MAP.height, MAP.width), false)),
         };
         for trial in &mut trials {

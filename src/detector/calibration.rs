@@ -37,7 +37,7 @@ impl Calibration {
     /// n held-out scores (split conformal prediction; Vovk, Gammerman, Shafer 2005; Lei et al. 2018, eq. 2). A frame is flagged above it.
     ///
     /// # Errors
-    /// `rate` is not in 0..1, or smaller than n good images can support.
+    /// `rate` is not in 0..1, or smaller than n good images can support; scores that no threshold above 0 comes of.
     pub fn threshold(&self, rate: f64) -> Result<f32, FitError> {
         if !(rate > 0.0 && rate < 1.0) {
             return Err(FitError::Rate(rate));
@@ -45,15 +45,16 @@ impl Calibration {
         let n = self.scores.len();
         // The product is a whole number for many natural rates (0.01 of 99 + 1): rounding errors must not lift it to the next.
         let rank = ((n as f64 + 1.0) * (1.0 - rate) - 1e-9).ceil().max(1.0) as usize;
-        self.scores
-            .get(rank - 1)
-            .copied()
-            .ok_or_else(|| FitError::RateTooSmall {
+        match self.scores.get(rank - 1) {
+            Some(&threshold) if threshold > 0.0 => Ok(threshold),
+            Some(&threshold) => Err(FitError::Threshold(threshold)),
+            None => Err(FitError::RateTooSmall {
                 rate,
                 needed: (1.0 / rate - 1.0 - 1e-9).ceil(),
                 images: n,
                 smallest: self.smallest_rate(),
-            })
+            }),
+        }
     }
 
     /// [`DEFAULT_FALSE_REJECT_RATE`], or the smallest rate that the number of images supports.
@@ -97,6 +98,10 @@ mod tests {
         for rate in [0.0, 1.0, -0.1, f64::NAN] {
             assert!(up_to(50).threshold(rate).is_err());
         }
+        // Everything would be flagged, and the overlay divide by it.
+        let still = Calibration::new(vec![0.0; 30]).unwrap();
+        let error = still.threshold(0.1).unwrap_err().to_string();
+        assert!(error.contains("would be 0"), "{error}");
     }
 
     proptest! {

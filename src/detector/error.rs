@@ -229,6 +229,14 @@ pub enum FitError {
         "{images} usable good images; fitting needs at least {fewest}, and a few hundred for a good threshold"
     )]
     TooFewImages { images: usize, fewest: usize },
+    #[error(
+        "only {distinct} of {images} good images differ from each other, the others are copies of them; fitting needs at least {fewest} that differ, and a few hundred for a good threshold"
+    )]
+    TooFewDistinct {
+        images: usize,
+        distinct: usize,
+        fewest: usize,
+    },
     #[error("{0} good images are too few for a variance")]
     TooFewForVariance(usize),
     #[error("no patches to fit on")]
@@ -249,6 +257,10 @@ pub enum FitError {
     NotFactored,
     #[error("{0} calibration scores, one of them missing or not finite")]
     Scores(usize),
+    #[error(
+        "the threshold would be {0}, which is no number above 0: the good images hardly differ from each other"
+    )]
+    Threshold(f32),
     #[error("a false reject rate of {0} is not between 0 and 1")]
     Rate(f64),
     #[error(

@@ -10,6 +10,7 @@ use super::head_tensors::{HeadTensor, TensorReader};
 use super::heads::{HeadFitter, Recipe};
 use super::method::Preset;
 use super::model_file::{FORMAT_VERSION, Metadata, ModelFile, Quantiles, RESIZE};
+use super::near_copies::{Groups, Look, groups};
 use super::progress::{Cancel, Progress};
 use super::samples::{self, Samples};
 use super::scorer::Scorer;
@@ -81,7 +82,13 @@ pub struct Fitter<'a> {
     features: Features,
     head: Box<dyn HeadFitter>,
     samples: Samples,
+    /// What the images look like, where they may be copies of each other: of none where they are frames of one video.
+    looks: Vec<Look>,
+    /// Once they have been asked for.
+    groups: Option<Groups>,
     images: usize,
+    sample_bits: Option<u8>,
+    image_size: Option<Size>,
 }
 
 impl<'a> Fitter<'a> {
@@ -122,7 +129,11 @@ impl<'a> Fitter<'a> {
             samples: Samples::new(shape, samples::BYTES),
             embedding: Embedding::new(shape),
             head,
+            looks: Vec::new(),
+            groups: None,
             images: 0,
+            sample_bits: None,
+            image_size: None,
         })
     }
 
@@ -145,12 +156,26 @@ impl<'a> Fitter<'a> {
         }
         let fold = match self.options.video_of {
             Some(frames) => (self.images * FOLDS / frames.max(1)).min(FOLDS - 1),
-            None => self.images % FOLDS,
+            None => {
+                self.looks.push(Look::new(image, self.normalization()));
+                self.images % FOLDS
+            }
         };
+        self.groups = None;
         self.head.add(&patches);
         self.samples.add(fold, &patches);
         self.images += 1;
         Ok(())
+    }
+
+    /// What the model is to say of the files: the bits that 16-bit samples use, where there are such, and the most frequent size.
+    pub fn describe_files(&mut self, sample_bits: Option<u8>, image_size: Option<Size>) {
+        (self.sample_bits, self.image_size) = (sample_bits, image_size);
+    }
+
+    /// Which of the images so far are copies of each other; of none where they are frames of one video.
+    pub fn groups(&mut self) -> &Groups {
+        self.groups.get_or_insert_with(|| groups(&self.looks))
     }
 
     /// Leaves out images that are not like the others (a hand, another product) and returns how many these were: those whose held-out
@@ -183,6 +208,9 @@ impl<'a> Fitter<'a> {
             samples.add(self.samples.folds()[image], patches);
         }
         (self.head, self.samples) = (head, samples);
+        let mut kept = scores.iter().map(|score| *score <= fence);
+        self.looks.retain(|_| kept.next().unwrap_or(true));
+        self.groups = None;
         self.images -= outliers;
         Ok(outliers)
     }
@@ -190,8 +218,11 @@ impl<'a> Fitter<'a> {
     /// Fits the head on all images and sets the threshold, from 1 GiB of their embeddings where they are very many. Gives the
     /// backbone back for use with the model.
     ///
+    /// Images that are copies of each other are held out together, and count as one for the threshold: a score that owes its height to a
+    /// copy in the fit says nothing of an image that is new, and the same score twice no more than once.
+    ///
     /// # Errors
-    /// Too few images, a false reject rate that they do not support, or an end that was asked for.
+    /// Too few images that differ, a false reject rate that they do not support, or an end that was asked for.
     pub fn finish(mut self, progress: &mut Progress<'_>) -> Result<(ModelFile, Backbone)> {
         if self.images < FEWEST_IMAGES {
             return Err(FitError::TooFewImages {
@@ -200,8 +231,25 @@ impl<'a> Fitter<'a> {
             }
             .into());
         }
+        let groups = self.groups().clone();
+        if !self.looks.is_empty() {
+            if groups.count < FEWEST_IMAGES {
+                return Err(FitError::TooFewDistinct {
+                    images: self.images,
+                    distinct: groups.count,
+                    fewest: FEWEST_IMAGES,
+                }
+                .into());
+            }
+            let folds = folds_of(&groups);
+            self.samples.put_into_folds(|image| folds[groups.of[image]]);
+        }
         let tensors = self.head.fit(&self.samples, None, progress)?;
-        let calibration = Calibration::new(self.held_out_scores(progress)?)?;
+        let mut scores = self.held_out_scores(progress)?;
+        if groups.copies() > 0 {
+            scores = one_of_each(&scores, self.samples.numbers(), &groups);
+        }
+        let calibration = Calibration::new(scores)?;
         let false_reject_rate = self
             .options
             .false_reject_rate
@@ -226,6 +274,9 @@ impl<'a> Fitter<'a> {
             map_sigma: self.options.recipe.map_sigma(),
             map_offset,
             good_images: self.images,
+            copies: groups.copies(),
+            sample_bits: self.sample_bits,
+            image_size: self.image_size,
             calibration_folds: FOLDS,
             calibration_quantiles: Quantiles::of(&calibration),
             threshold: calibration.threshold(false_reject_rate)?,
@@ -314,6 +365,41 @@ impl Fitter<'_> {
     }
 }
 
+/// The fold of each group: always the one with the fewest images, so that groups of one image each go round.
+fn folds_of(groups: &Groups) -> Vec<usize> {
+    let mut sizes = vec![0usize; groups.count];
+    for &group in &groups.of {
+        sizes[group] += 1;
+    }
+    let mut filled = [0; FOLDS];
+    sizes
+        .into_iter()
+        .map(|size| {
+            let fold = (0..FOLDS).min_by_key(|&fold| filled[fold]).unwrap_or(0);
+            filled[fold] += size;
+            fold
+        })
+        .collect()
+}
+
+/// The score of the first image of each group, of those groups that are held whole: a copy that is not held cannot be taken out of the
+/// fit. `numbers` are those of the images that have `scores`.
+fn one_of_each(scores: &[f32], numbers: &[usize], groups: &Groups) -> Vec<f32> {
+    let mut held = vec![None; groups.of.len()];
+    for (&score, &number) in scores.iter().zip(numbers) {
+        held[number] = Some(score);
+    }
+    let mut of_group: Vec<Option<Option<f32>>> = vec![None; groups.count];
+    for (&group, &score) in groups.of.iter().zip(&held) {
+        match (&mut of_group[group], score) {
+            (first @ None, score) => *first = Some(score),
+            (Some(first), None) => *first = None,
+            (Some(_), Some(_)) => {}
+        }
+    }
+    of_group.into_iter().flatten().flatten().collect()
+}
+
 /// The outer fence of scores, in logarithms: above it lies what is not like the rest.
 fn outer_fence(scores: &[f32]) -> f32 {
     let mut logarithms: Vec<f32> = scores.iter().map(|score| score.max(1e-6).ln()).collect();
@@ -333,4 +419,43 @@ fn random_channels(shapes: &[TapShape], count: usize) -> Result<Vec<usize>, FitE
     let mut channels = fastrand::Rng::with_seed(0).choose_multiple(0..all, count);
     channels.sort_unstable();
     Ok(channels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(of: &[usize]) -> Groups {
+        Groups {
+            of: of.to_vec(),
+            count: of.iter().max().map_or(0, |last| last + 1),
+            typical: 1.0,
+        }
+    }
+
+    #[test]
+    fn copies_share_a_fold_and_folds_stay_even() {
+        // Without copies, as if there were none to look for.
+        let folds = folds_of(&of(&(0..12).collect::<Vec<_>>()));
+        assert_eq!(folds, [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]);
+        // The first image four times.
+        let groups = of(&[0, 0, 0, 0, 1, 2, 3, 4, 5, 6]);
+        let folds = folds_of(&groups);
+        assert_eq!(folds, [0, 1, 2, 3, 4, 1, 2]);
+    }
+
+    #[test]
+    fn a_picture_counts_once_and_only_with_all_its_copies() {
+        let groups = of(&[0, 1, 0, 2, 1, 3]);
+        let scores = [5.0, 6.0, 7.0, 8.0, 9.0];
+        // All but the last are held; then all but the fifth, a copy of the second.
+        assert_eq!(
+            one_of_each(&scores, &[0, 1, 2, 3, 4], &groups),
+            [5.0, 6.0, 8.0]
+        );
+        assert_eq!(
+            one_of_each(&scores, &[0, 1, 2, 3, 5], &groups),
+            [5.0, 8.0, 9.0]
+        );
+    }
 }

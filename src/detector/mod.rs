@@ -19,6 +19,7 @@ pub mod method;
 #[cfg(feature = "cli")]
 pub(crate) mod metrics;
 pub mod model_file;
+mod near_copies;
 pub(crate) mod progress;
 pub(crate) mod samples;
 pub(crate) mod scorer;
@@ -31,6 +32,7 @@ pub use backbone::{Device, RuntimeOptions};
 pub use error::{Error, Result};
 pub use fit::{FitOptions, Fitter};
 pub use heads::Recipe;
+pub use near_copies::{CopiesOf, Groups};
 pub use progress::{Cancel, Progress};
 
 use crate::geometry::Size;

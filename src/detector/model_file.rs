@@ -59,6 +59,15 @@ pub struct Metadata {
     pub map_offset: f32,
     /// Number of good images that the head was fitted on.
     pub good_images: usize,
+    /// Good images that are copies of others: held out together with them, and not counted for the threshold.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub copies: usize,
+    /// Bits that the 16-bit samples of the good images use; absent: all, or there were no such images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_bits: Option<u8>,
+    /// The most frequent size of the good images; absent: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<Size>,
     /// Number of folds that the calibration scores come from: each fold scored by a head fitted on the others. 0: from images that the
     /// head was not fitted on.
     pub calibration_folds: usize,
@@ -299,6 +308,12 @@ impl Metadata {
             ));
         }
         self.roi.check().map_err(geometry("roi"))?;
+        if self
+            .sample_bits
+            .is_some_and(|bits| !(8..=16).contains(&bits))
+        {
+            return Err(ModelError::Value("sample_bits is not between 8 and 16"));
+        }
         if self.resize != RESIZE {
             return Err(ModelError::Resize {
                 found: self.resize.clone(),
@@ -320,4 +335,8 @@ fn one_tile() -> Grid {
 
 fn is_one_tile(tiles: &Grid) -> bool {
     *tiles == Grid::ONE
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }

@@ -15,6 +15,8 @@ pub struct Samples {
     /// images x positions x dimensions
     values: Vec<f16>,
     folds: Vec<usize>,
+    /// The number of each image held, in the order in which all came.
+    numbers: Vec<usize>,
     seen: usize,
     random: fastrand::Rng,
 }
@@ -29,6 +31,7 @@ impl Samples {
             capacity: (bytes / image.max(1)).max(1),
             values: Vec::new(),
             folds: Vec::new(),
+            numbers: Vec::new(),
             seen: 0,
             random: fastrand::Rng::with_seed(0),
         }
@@ -36,16 +39,19 @@ impl Samples {
 
     /// Takes in one image (positions x dimensions), or leaves it out where the sample says so.
     pub fn add(&mut self, fold: usize, patches: &[f16]) {
+        let number = self.seen;
         self.seen += 1;
         let image = self.positions * self.dimensions;
         if self.folds.len() < self.capacity {
             self.values.extend_from_slice(patches);
             self.folds.push(fold);
+            self.numbers.push(number);
             return;
         }
         let slot = self.random.usize(..self.seen);
         if slot < self.capacity {
             self.folds[slot] = fold;
+            self.numbers[slot] = number;
             self.values[slot * image..][..image].copy_from_slice(patches);
         }
     }
@@ -62,6 +68,18 @@ impl Samples {
     /// The fold of each image held.
     pub fn folds(&self) -> &[usize] {
         &self.folds
+    }
+
+    /// The number of each image held, in the order in which all came.
+    pub fn numbers(&self) -> &[usize] {
+        &self.numbers
+    }
+
+    /// Puts the images into other folds, by their numbers. To be done before anything is fitted without a fold.
+    pub fn put_into_folds(&mut self, fold_of: impl Fn(usize) -> usize) {
+        for (fold, &number) in self.folds.iter_mut().zip(&self.numbers) {
+            *fold = fold_of(number);
+        }
     }
 
     /// The fold of the image that a patch comes from.
@@ -131,6 +149,7 @@ mod tests {
             // 16-bit floats hold 11 bits: images up to 2048 exactly.
             if image < 2048 {
                 assert_eq!(samples.folds()[sample], image % 5);
+                assert_eq!(samples.numbers()[sample], image);
                 assert_eq!(samples.fold_of_patch(sample * 3 + 2), image % 5);
             }
             assert_eq!(embedding.values()[4], 1.0);

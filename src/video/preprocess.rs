@@ -270,6 +270,18 @@ impl Preprocess {
         }
     }
 
+    /// Takes the largest number of so many bits for white, where samples have 16: what a camera of 10 or 12 bits delivers. `None`: 16.
+    pub fn of_bits(mut self, bits: Option<u8>) -> Self {
+        if let (Color::Gray { offset, scale }, true, Some(bits @ 1..=16)) =
+            (&mut self.layout.color, self.layout.sixteen_bit, bits)
+        {
+            let brighter = 65535.0 / ((1u32 << bits) - 1) as f32;
+            *offset /= brighter;
+            *scale *= brighter;
+        }
+        self
+    }
+
     /// Fills `out` (3 x height x width of the target, RGB, normalised) from the picture's planes.
     ///
     /// # Errors

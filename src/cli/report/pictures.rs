@@ -2,7 +2,8 @@
 
 use super::charts::short;
 use crate::cli::dataset::TestImage;
-use crate::cli::images;
+use crate::cli::decode::decode;
+use crate::cli::images::{self, Reading};
 use crate::detector::Detector;
 use crate::detector::model_file::Metadata;
 use crate::geometry::Roi;
@@ -94,16 +95,18 @@ pub struct Cards<'a> {
     roi: Roi,
     /// Whether the dataset has masks.
     masks: bool,
+    reading: Reading,
     overlay: Overlay,
 }
 
 impl<'a> Cards<'a> {
-    pub fn new(dataset: &'a Path, metadata: &Metadata, masks: bool) -> Self {
+    pub fn new(dataset: &'a Path, metadata: &Metadata, masks: bool, reading: Reading) -> Self {
         Self {
             dataset,
             threshold: metadata.threshold,
             roi: metadata.roi,
             masks,
+            reading,
             overlay: Overlay::new(),
         }
     }
@@ -123,7 +126,7 @@ impl<'a> Cards<'a> {
             .path
             .strip_prefix(self.dataset.join("test"))
             .unwrap_or(&example.path);
-        let image = images::decode(&example.path)?.into_rgb8();
+        let image = images::picture(&example.path, self.reading)?;
         let (width, height) = shrunk(image.dimensions());
         let image = resize(&image, width, height, FilterType::Triangle);
         let flagged = example.score > self.threshold;
@@ -146,7 +149,7 @@ impl<'a> Cards<'a> {
             pictures.push(Picture {
                 what: "Mask",
                 caption: "mask",
-                url: mask(path, (width, height))?,
+                url: mask(path, (width, height), self.reading.limit)?,
             });
         }
         let blank = match example.defective {
@@ -185,8 +188,8 @@ impl<'a> Cards<'a> {
 }
 
 /// A mask, white where it is not black, as large as its image in the page.
-fn mask(path: &Path, (width, height): (u32, u32)) -> anyhow::Result<String> {
-    let mut mask = images::decode(path)?.into_luma8();
+fn mask(path: &Path, (width, height): (u32, u32), limit: u64) -> anyhow::Result<String> {
+    let mut mask = decode(path, limit)?.into_luma8();
     for Luma([value]) in mask.pixels_mut() {
         *value = if *value > 0 { 255 } else { 0 };
     }

@@ -106,11 +106,12 @@ impl Inspection {
 
     /// Prepares for frames of this format.
     pub fn negotiate(&mut self, format: &FrameFormat) {
-        self.preprocess = Some(format.preprocess(Target {
+        let preprocess = format.preprocess(Target {
             size: self.detector.input(),
             normalization: self.detector.metadata().normalization,
             roi: self.roi,
-        }));
+        });
+        self.preprocess = Some(preprocess.of_bits(self.detector.metadata().sample_bits));
     }
 
     /// Works the threshold out again where the properties have changed, and says whether they have.

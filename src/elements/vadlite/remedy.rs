@@ -118,7 +118,9 @@ fn model_remedy(error: &ModelError) -> Option<&'static str> {
 
 fn fit_remedy(error: &FitError) -> Option<&'static str> {
     match error {
-        FitError::TooFewImages { .. } | FitError::TooFewForVariance(_) => {
+        FitError::TooFewImages { .. }
+        | FitError::TooFewDistinct { .. }
+        | FitError::TooFewForVariance(_) => {
             Some("learn from more frames with the property learn-frames")
         }
         FitError::TooLarge { .. } => {
@@ -127,7 +129,10 @@ fn fit_remedy(error: &FitError) -> Option<&'static str> {
         FitError::Subspaces { .. } | FitError::Dimensions { .. } => {
             Some("choose another method with the property method, or another network with backbone")
         }
-        FitError::NoPatches | FitError::NotFactored | FitError::Scores(_) => Some(
+        FitError::NoPatches
+        | FitError::NotFactored
+        | FitError::Scores(_)
+        | FitError::Threshold(_) => Some(
             "see that the frames show the part, or choose another method with the property method",
         ),
         FitError::Rate(_) => Some("set the property false-reject-rate between 0 and 1"),
