@@ -145,13 +145,13 @@ fn model_of_generated(arguments: &Arguments, folder: &Path) -> anyhow::Result<Mo
             Ok(path)
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(fit::fit(
+    let fitted = fit::fit(
         &arguments.fit,
         &arguments.runtime,
         Reading::default(),
         &paths,
-    )?
-    .0)
+    )?;
+    Ok(fitted.model)
 }
 
 /// Every stage of every frame in turn, so that a disturbance falls on all of them alike.

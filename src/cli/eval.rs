@@ -12,6 +12,7 @@ use crate::detector::anomaly_map::AnomalyMap;
 use crate::detector::metrics::{AUPRO_LIMIT, aupro, auroc, f1_max, pixel_auroc};
 use anyhow::Context as _;
 use ndarray::Array2;
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -54,16 +55,17 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         };
         (train, dataset::test(&arguments.dataset)?)
     };
-    let (mut detector, model_bytes) = match &arguments.model {
+    let (mut detector, model_bytes, seen) = match &arguments.model {
         Some(path) => {
             let detector = Detector::open(path, arguments.runtime.options())?;
-            (detector, std::fs::metadata(path)?.len() as usize)
+            let bytes = std::fs::metadata(path)?.len() as usize;
+            (detector, bytes, HashSet::new())
         }
         None => {
-            let (model, backbone) = fit::fit(&arguments.fit, &arguments.runtime, reading, &train)?;
-            let bytes = model.to_bytes()?.len();
-            let detector = Detector::new(model, backbone)?;
-            (detector, bytes)
+            let fitted = fit::fit(&arguments.fit, &arguments.runtime, reading, &train)?;
+            let bytes = fitted.model.to_bytes()?.len();
+            let detector = Detector::new(fitted.model, fitted.backbone)?;
+            (detector, bytes, fitted.seen)
         }
     };
     let reading = reading.of(detector.metadata());
@@ -72,7 +74,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .as_deref()
         .map(|out| Report::new(out, detector.metadata(), reading))
         .transpose()?;
-    let metrics = evaluate(&mut detector, model_bytes, &test, reading, report.as_mut())?;
+    let metrics = evaluate(
+        &mut detector,
+        model_bytes,
+        (&test, &seen),
+        reading,
+        report.as_mut(),
+    )?;
     if let Some(report) = &mut report {
         report.write(&arguments.dataset, arguments.model.as_deref(), &metrics)?;
     }
@@ -97,10 +105,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Measures on the images of `test`; those `seen` in the fit are counted.
 fn evaluate(
     detector: &mut Detector,
     model_bytes: usize,
-    test: &[TestImage],
+    (test, seen): (&[TestImage], &HashSet<u64>),
     reading: Reading,
     mut report: Option<&mut Report>,
 ) -> anyhow::Result<Metrics> {
@@ -115,12 +124,13 @@ fn evaluate(
     let paths: Vec<PathBuf> = test.iter().map(|image| image.path.clone()).collect();
     let bar = console::progress(paths.len(), "testing");
     let mut learnt_from = LearntFrom::new(&metadata);
-    let mut other_shape = 0;
+    let (mut other_shape, mut known) = (0, 0);
     images::for_each_readable(&paths, target, reading, &bar, |index, read| {
         let image = &test[index];
         for difference in learnt_from.differs(&image.path, &read) {
             bar.suspend(|| console::warn(difference));
         }
+        known += usize::from(seen.contains(&read.digest()));
         let score = detector.inspect(read.tensor.view())?;
         scores.push(score);
         if let Some(report) = &mut report {
@@ -146,6 +156,12 @@ fn evaluate(
         Ok(())
     })?;
     bar.finish_and_clear();
+    if known > 0 {
+        console::warn(format_args!(
+            "{known} of {} test images are also among those that were learnt from: the figures are too good",
+            scores.len()
+        ));
+    }
     if other_shape > 0 {
         console::warn(format_args!(
             "{other_shape} masks have another shape than their images: a mask has to lie on the image the way up that viewers show it"

@@ -10,6 +10,7 @@ use crate::detector::model_file::ModelFile;
 use crate::detector::{Cancel, FitOptions, Fitter, Progress};
 use crate::geometry::Size;
 use anyhow::Context as _;
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -34,7 +35,7 @@ const STILL: f32 = 0.2;
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let paths = images::list(&arguments.images)?;
-    let (model, _) = fit(
+    let Fitted { model, .. } = fit(
         &arguments.fit,
         &arguments.runtime,
         arguments.files.reading(),
@@ -58,13 +59,21 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     ))
 }
 
+/// A model, and what it was fitted on.
+pub struct Fitted {
+    pub model: ModelFile,
+    pub backbone: Backbone,
+    /// [`ReadImage::digest`](images::ReadImage::digest) of each image.
+    pub seen: HashSet<u64>,
+}
+
 /// Fits on these files; unreadable ones are named, skipped and counted.
 pub fn fit(
     arguments: &FitArguments,
     runtime: &RuntimeArguments,
     reading: Reading,
     paths: &[PathBuf],
-) -> anyhow::Result<(ModelFile, Backbone)> {
+) -> anyhow::Result<Fitted> {
     let method = arguments.method.context("--method is needed to fit")?;
     let backbone = backbone::resolve(runtime.backbone.as_deref(), DEFAULT_BACKBONE, None)?;
     let input_size = arguments.tiles.whole(Size::square(arguments.size.into()));
@@ -93,8 +102,10 @@ pub fn fit(
         ..reading
     };
     let (mut sizes, mut deep, mut beyond) = (Sizes::default(), false, 0);
+    let mut seen = HashSet::new();
     images::for_each_readable(paths, target, reading, &bar, |_, image| {
         sizes.add(image.size);
+        seen.insert(image.digest());
         deep |= image.largest.is_some();
         let bits = image.largest.map(images::bits_of);
         beyond += usize::from(bits > Some(reading.bits.unwrap_or(16)));
@@ -128,5 +139,10 @@ pub fn fit(
     let fitted = fitter.finish(&mut progress);
     drop(progress);
     bar.finish_and_clear();
-    Ok(fitted?)
+    let (model, backbone) = fitted?;
+    Ok(Fitted {
+        model,
+        backbone,
+        seen,
+    })
 }

@@ -11,6 +11,7 @@ use image::{DynamicImage, RgbImage};
 use indicatif::ProgressBar;
 use ndarray::Array3;
 use rayon::prelude::*;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
@@ -196,6 +197,15 @@ pub struct ReadImage {
 }
 
 impl ReadImage {
+    /// The same for the same picture, whatever file it is in.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for value in &self.tensor {
+            hasher.write_u32(value.to_bits());
+        }
+        hasher.finish()
+    }
+
     fn open(path: &Path, target: Target, reading: Reading) -> anyhow::Result<Self> {
         let file = ImageFile::open(path, reading)?;
         let (size, largest) = (file.size, file.largest);

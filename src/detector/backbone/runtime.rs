@@ -154,10 +154,11 @@ fn search_in(
     for name in names.into_iter().chain(versioned) {
         match open(Path::new(&name)) {
             Ok(loaded) => return Ok(loaded),
-            // A library that is there but of the wrong kind deserves its line; thirty "not found" do not.
+            // A library that is there but cannot be used deserves its line, as does what it lacks; thirty "not found" do not.
             Err(reason) => {
                 let reason = reason.to_string();
-                if !reason.contains("cannot open shared object file") {
+                let itself = format!("{name}: cannot open shared object file: No such file");
+                if !reason.contains(&itself) {
                     let _ = write!(searched, "\n  {name}: {reason}");
                 }
             }

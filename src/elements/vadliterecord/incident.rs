@@ -348,6 +348,7 @@ mod tests {
             lost: 0,
             model: "made-up.vadlite".into(),
             latency: 1,
+            size: crate::geometry::Size::new(10, 10),
             regions: Vec::new().into(),
             map: None,
         };

@@ -141,14 +141,6 @@ impl Output {
     pub fn hold(&self, _held: bool) {
         match *self {}
     }
-
-    pub fn push(&self, _pulse: Pulse) -> Option<Pulse> {
-        match *self {}
-    }
-
-    pub fn hold(&self, _held: bool) {
-        match *self {}
-    }
 }
 
 #[cfg(test)]

@@ -111,9 +111,6 @@ impl Output {
         })
     }
 
-    /// Holds the gate, or lets it go.
-    pub fn hold(&self, _held: bool) {}
-
     /// Hands on a pulse; returns the one that had to go for it.
     pub fn push(&self, pulse: Pulse) -> Option<Pulse> {
         self.queue.push(pulse)
