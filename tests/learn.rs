@@ -130,7 +130,7 @@ fn good_frames_become_a_model_that_goes_on_to_inspect() {
     // Nobody has left them out on purpose.
     assert_eq!(
         learning.rig.stat::<u64>("uninspected"),
-        learning.rig.stat("frames")
+        learning.rig.stat::<u64>("frames")
     );
     assert_eq!(
         learning

@@ -468,6 +468,40 @@ fn nothing_is_said_with_a_lock_held() {
     line.wait(|line| line.stat("held") == 0);
 }
 
+/// A camera that dies on a line with a real PLC: the coil is on from where the last inspected part is at the gate, until parts are
+/// inspected again.
+#[test]
+fn a_dead_camera_holds_the_gate() {
+    let plc = Plc::start();
+    let mut line = Line::start(&format!(
+        "vadlitetrigger output={} delay=300000000 pulse=50000000 fail-safe=reject watchdog=500000000",
+        plc.address(7)
+    ));
+    line.wait(|line| line.stat("connected") == 1);
+    line.show(Shown::GOOD);
+    let last = Instant::now();
+    line.wait(|line| line.stat("silences") == 1);
+    // The part behind the last one has been at the gate for 200 ms.
+    line.wait(|_| plc.edges().last().is_some_and(|edge| edge.on));
+    let held = plc.edges().last().unwrap().at;
+    assert!(held.duration_since(last) >= Duration::from_millis(490));
+    line.wait(|line| line.stat("held") > 2000 * MS);
+    assert_eq!(plc.edges().last().unwrap().at, held);
+    let again = Instant::now();
+    line.show(Shown::GOOD);
+    let let_go = || {
+        let edges = plc.edges();
+        edges
+            .iter()
+            .find(|edge| !edge.on && edge.at > again)
+            .copied()
+    };
+    line.wait(|_| let_go().is_some());
+    // As long as the first part that was inspected again takes to the gate.
+    let let_go = let_go().unwrap().at.duration_since(again);
+    assert!(let_go >= Duration::from_millis(290), "{let_go:?}");
+}
+
 #[test]
 fn a_plc_that_is_away_misses_pulses_that_are_counted_and_is_found_again() {
     let plc = Plc::start();

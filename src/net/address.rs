@@ -8,7 +8,14 @@ pub const MQTT: &str = "mqtt://HOST[:PORT]/TOPIC, mqtts://HOST[:PORT]/TOPIC";
 
 /// What an address may begin with. Anything else before a colon may be a user's name or a password.
 const SCHEMES: [&str; 8] = [
-    "mqtt", "mqtts", "modbus-tcp", "modbus", "gpio", "tcp", "http", "https",
+    "mqtt",
+    "mqtts",
+    "modbus-tcp",
+    "modbus",
+    "gpio",
+    "tcp",
+    "http",
+    "https",
 ];
 
 /// The parts of an address.
@@ -61,7 +68,9 @@ pub enum Reason {
     Fragment,
     #[error("the part ?{0} is not known here; a question mark in a path is written %3F")]
     Query(String),
-    #[error("what follows its question mark is not understood; a question mark in a path is written %3F")]
+    #[error(
+        "what follows its question mark is not understood; a question mark in a path is written %3F"
+    )]
     QuerySyntax,
     #[error("its part ?{0} is given twice")]
     Twice(&'static str),
@@ -80,7 +89,16 @@ impl AddressError {
     #[must_use]
     pub fn hidden_if_secret(self, text: &str) -> Self {
         // Encoded once or more often, and as wide and small letters have it.
-        let spelt = ["@", "%40", "%2540", "&#64;", "＠", "﹫", "%EF%BC%A0", "%ef%bc%a0"];
+        let spelt = [
+            "@",
+            "%40",
+            "%2540",
+            "&#64;",
+            "＠",
+            "﹫",
+            "%EF%BC%A0",
+            "%ef%bc%a0",
+        ];
         match spelt.iter().any(|at| text.contains(at)) {
             true => Self {
                 shown: "an address with an @, which is not repeated here".into(),

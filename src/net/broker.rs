@@ -62,7 +62,9 @@ pub enum BrokerError {
 
 /// A file that cannot be read, as far as it may be shown: what is no path may be a password that belongs into a file.
 fn shown(file: &str) -> String {
-    let is_path = ["/", "./", "../"].iter().any(|start| file.starts_with(start));
+    let is_path = ["/", "./", "../"]
+        .iter()
+        .any(|start| file.starts_with(start));
     match is_path {
         true => format!("the file {file}"),
         false => "the file that it names (which is not repeated here: it may be a secret, where it does not begin with / or ./)".into(),

@@ -41,7 +41,9 @@ pub struct Unreachable(io::Error);
 impl Unreachable {
     /// Whether that is why something failed.
     pub fn is_reason_of(error: &io::Error) -> bool {
-        error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Self>)
+        error
+            .get_ref()
+            .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Self>)
     }
 }
 

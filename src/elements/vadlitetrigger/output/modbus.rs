@@ -120,10 +120,7 @@ impl Coil {
         };
         let query: Vec<String> = unit.into_iter().chain(base).collect();
         let mark = if query.is_empty() { "" } else { "?" };
-        format!(
-            "modbus-tcp://{authority}/{number}{mark}{}",
-            query.join("&")
-        )
+        format!("modbus-tcp://{authority}/{number}{mark}{}", query.join("&"))
     }
 
     async fn connect(&self, dialer: &mut Dialer) -> Result<Connection, ModbusError> {
@@ -200,11 +197,36 @@ mod tests {
     fn coils_are_counted_from_0_or_from_1() {
         for (text, number, unit, name) in [
             ("modbus-tcp://plc/0", 0, 1, "modbus-tcp://plc:502/0"),
-            ("modbus-tcp://plc/16?base=0", 16, 1, "modbus-tcp://plc:502/16"),
-            ("modbus-tcp://plc/17?base=1", 16, 1, "modbus-tcp://plc:502/17?base=1"),
-            ("modbus-tcp://plc/65536?base=1", 65535, 1, "modbus-tcp://plc:502/65536?base=1"),
-            ("modbus-tcp://[::1]:1502/7?unit=3&base=1", 6, 3, "modbus-tcp://[::1]:1502/7?unit=3&base=1"),
-            ("modbus-tcp://plc/7?base=1&unit=0", 6, 0, "modbus-tcp://plc:502/7?unit=0&base=1"),
+            (
+                "modbus-tcp://plc/16?base=0",
+                16,
+                1,
+                "modbus-tcp://plc:502/16",
+            ),
+            (
+                "modbus-tcp://plc/17?base=1",
+                16,
+                1,
+                "modbus-tcp://plc:502/17?base=1",
+            ),
+            (
+                "modbus-tcp://plc/65536?base=1",
+                65535,
+                1,
+                "modbus-tcp://plc:502/65536?base=1",
+            ),
+            (
+                "modbus-tcp://[::1]:1502/7?unit=3&base=1",
+                6,
+                3,
+                "modbus-tcp://[::1]:1502/7?unit=3&base=1",
+            ),
+            (
+                "modbus-tcp://plc/7?base=1&unit=0",
+                6,
+                0,
+                "modbus-tcp://plc:502/7?unit=0&base=1",
+            ),
         ] {
             let coil = coil(text).unwrap();
             assert_eq!((coil.number, coil.unit), (number, unit), "{text}");
@@ -224,7 +246,10 @@ mod tests {
             ("modbus-tcp://plc/00", "no coil that is clear"),
             ("modbus-tcp://plc/1?base=2", "no base"),
             ("modbus-tcp://plc/1?unit=1&unit=1", "?unit is given twice"),
-            ("modbus-tcp://plc/1?unit=1&base=0&base=1", "?base is given twice"),
+            (
+                "modbus-tcp://plc/1?unit=1&base=0&base=1",
+                "?base is given twice",
+            ),
             ("modbus-tcp://plc/1?unit=256", "no unit"),
             ("modbus-tcp://plc/1?unit=+1", "no unit"),
             ("modbus-tcp://plc/1?unit=", "no unit"),

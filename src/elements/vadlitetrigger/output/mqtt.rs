@@ -198,7 +198,9 @@ impl Session {
 
     /// Takes in that the broker has the packet, which may be that of the message on its way.
     fn acknowledge(&mut self, packet: u16, queue: &Queue, link: &mut Link) {
-        let ours = self.sending.take_if(|(sending, _)| sending.packet == Some(packet));
+        let ours = self
+            .sending
+            .take_if(|(sending, _)| sending.packet == Some(packet));
         let Some((_, message)) = ours else {
             return;
         };
@@ -216,7 +218,9 @@ impl Session {
 
     /// When the message on its way is given up.
     fn overdue(&self) -> Option<Instant> {
-        self.sending.as_ref().map(|(sending, _)| sending.since + ACKNOWLEDGE)
+        self.sending
+            .as_ref()
+            .map(|(sending, _)| sending.since + ACKNOWLEDGE)
     }
 
     /// How long it has lived since the broker acknowledged something first.
@@ -226,7 +230,10 @@ impl Session {
 
     /// A pulse is on its way, or what is as good as one.
     fn is_at_pulse(&self) -> bool {
-        matches!(self.sending, Some((_, Message::Pulse(_) | Message::Gate(true))))
+        matches!(
+            self.sending,
+            Some((_, Message::Pulse(_) | Message::Gate(true)))
+        )
     }
 }
 

@@ -334,7 +334,11 @@ impl Driver<'_> {
                 pulses.into_iter().for_each(|pulse| self.link.missed(pulse));
                 if let Some(last) = self.last.take_if(|last| last.number == number) {
                     // It is as it was.
-                    self.last = last.before.map(|on| Last { on, answered: true, ..last });
+                    self.last = last.before.map(|on| Last {
+                        on,
+                        answered: true,
+                        ..last
+                    });
                     if on.0 {
                         self.level.maybe_on = last.maybe_on;
                         self.level.forget_pulses();
