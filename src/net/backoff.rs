@@ -65,6 +65,8 @@ pub struct Standing {
     failed: bool,
     /// It has failed at a pulse since.
     failed_at_pulse: bool,
+    /// It has closed an idle connection since.
+    closed_idle: bool,
 }
 
 impl Default for Standing {
@@ -75,6 +77,7 @@ impl Default for Standing {
             trusted: false,
             failed: false,
             failed_at_pulse: false,
+            closed_idle: false,
         }
     }
 }
@@ -124,6 +127,21 @@ impl Standing {
             false => Some(self.refused.next_wait()),
         }
     }
+
+    /// It closed a connection on which it had answered and owed nothing, which is no failure: how long to wait before another one that
+    /// nothing needs yet, or `None`.
+    pub fn closed_idle(&mut self) -> Option<Duration> {
+        if !std::mem::replace(&mut self.closed_idle, true) {
+            return None;
+        }
+        self.trusted = false;
+        Some(self.refused.next_wait())
+    }
+
+    /// Whether it has failed since it last did what it was asked for.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
 }
 
 #[cfg(test)]
@@ -165,6 +183,19 @@ mod tests {
             });
             assert_eq!(count, 5);
         }
+        // It answers, closes what is idle at once, and fails at a pulse that comes then.
+        let mut pulse = false;
+        let count = connections(|standing| {
+            let needed = std::mem::take(&mut pulse);
+            if needed {
+                return standing.broke(true);
+            }
+            standing.answered();
+            let wait = standing.closed_idle();
+            pulse = wait.is_some() && !standing.has_failed();
+            if pulse { None } else { wait }
+        });
+        assert_eq!(count, 5);
         // It fails at each pulse, and its connections live for seconds before.
         let mut standing = Standing::default();
         standing.answered();

@@ -20,15 +20,19 @@
  *
  * Pulses go to the addresses in `output`, each with a thread and a queue of its own, so that none holds up the pipeline or another one:
  *
- * - `mqtt://HOST[:PORT]/TOPIC`, `mqtts://` for TLS: one JSON message a pulse at QoS 1, and `online` or `offline` on `TOPIC/status`. While
- *   the broker is away, up to `queue-size` pulses wait for it; then they say how late they are.
- * - `modbus-tcp://HOST[:PORT]/COIL[?unit=N]`: the coil is on for `pulse`. A pulse whose part has passed the gate is left out as missed.
+ * - `mqtt://HOST[:PORT]/TOPIC`, `mqtts://` for TLS: one JSON message a pulse at QoS 1; retained, `online` or `offline` on `TOPIC/status`,
+ *   and on `TOPIC/gate` `hold` while the gate is to stay open without a gap, whatever pulses say, else `released`. While the broker is
+ *   away, up to `queue-size` pulses wait for it; then they say how late they are.
+ * - `modbus-tcp://HOST[:PORT]/COIL[?unit=N][&base=0|1]`: the coil is on for `pulse`, counted from when it was asked for, and while the gate
+ *   is held. Coils count from 0 as in the protocol, or from 1 as in most manuals with `base=1`: `/16` and `/17?base=1` are the same. A
+ *   pulse whose part has passed the gate is left out as missed. At the end of the element a pulse under way is cut after 1 s; where the
+ *   connection is gone another one is made to switch off, for 2 s in all, and if that fails it is said: the coil may still be on.
  * - `gpio://CHIP/LINE[?active-low]`: the same with a line of the GPIO character device.
  *
  * Each pulse is an element message `vadlitetrigger` with `part`, `frame` (the one with the highest score; left out where no frame stands
  * for the part), `score`, `threshold`, `reason` (`flagged` or `fail-safe`), `due`, `fired`, `pulse` (its width), `late` and `dropped`; when
- * the gate is held or let go, that is a message `vadlitetrigger-gate` with `held` and `time`; what happens at an output
- * is a message `vadlitetrigger-output` with `output`, `event` (`connected`, `disconnected` or `missed`) and `reason` or `part`.
+ * the gate is held or let go, that is a message `vadlitetrigger-gate` with `held` and `time`; what happens at an output is a message
+ * `vadlitetrigger-output` with `output`, `event` (`connected`, `disconnected`, `missed`, `failed` or `left-on`) and `reason` or `part`.
  *
  * The property `stats` counts `pulses` fired; of these `late`, known after the part was at the gate, and `fail-safe`, for uninspected
  * parts; pulses `missed` by an output that was away, and `dropped` by a full queue; parts `lost`, which pass because 10,000 others are on

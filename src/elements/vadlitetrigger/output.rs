@@ -12,6 +12,8 @@ mod modbus;
 mod mqtt;
 #[cfg(any(feature = "mqtt", feature = "modbus", feature = "gpio"))]
 mod queue;
+#[cfg(all(test, any(feature = "mqtt", feature = "modbus", feature = "gpio")))]
+mod tests;
 #[cfg(any(feature = "mqtt", feature = "modbus", feature = "gpio"))]
 mod worker;
 
@@ -144,7 +146,7 @@ impl Output {
 }
 
 #[cfg(test)]
-mod tests {
+mod addresses {
     use super::*;
 
     fn refused(text: &str) -> String {
@@ -154,7 +156,7 @@ mod tests {
     #[test]
     #[cfg(all(feature = "mqtt", feature = "modbus", feature = "gpio"))]
     fn addresses_are_read_or_refused_with_the_remedy() {
-        let all = "mqtt://broker/line@1/a modbus-tcp://[::1]:1502/7?unit=3 gpio://gpiochip0/17?active-low";
+        let all = "mqtt://broker/line@1/a modbus-tcp://[::1]:1502/7?base=1&unit=3 gpio://gpiochip0/17?active-low";
         assert_eq!(Target::parse_all(all).unwrap().len(), 3);
         assert_eq!(Target::parse_all(" ").unwrap(), []);
         assert!(refused("broker").contains("mqtt://HOST"));
@@ -166,6 +168,9 @@ mod tests {
         assert!(refused("mqtt://broker/a?qos=2").contains("?qos"));
         assert!(refused("modbus-tcp://plc/lamp").contains("no coil"));
         assert!(refused("modbus-tcp://plc/1?unit=256").contains("no unit"));
+        assert!(refused("modbus-tcp://plc/1?unit=1&base=1&unit=2").contains("?unit"));
+        assert!(refused("gpio://gpiochip0/+3").contains("line number"));
+        assert!(refused("gpio://gpiochip0/1?activelow").contains("active-low"));
         assert!(refused("modbus-tcp://plc/1#2").contains("#"));
         assert!(refused("gpio://gpiochip0/left").contains("line number"));
         assert!(refused("gpio://gpiochip0:1/2").contains("no port"));

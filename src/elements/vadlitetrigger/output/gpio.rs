@@ -173,6 +173,116 @@ async fn drive<E: Display>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::elements::vadlitetrigger::output::Event;
+    use crate::elements::vadlitetrigger::output::tests::pulse;
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    /// What happens at a line, in order.
+    #[derive(Debug, PartialEq)]
+    enum Seen {
+        Set(bool),
+        Connected,
+        Disconnected,
+        Missed,
+        LeftOn,
+    }
+
+    /// Drives a line that can be set as `can` says while `work` goes on beside it; returns what was seen.
+    fn drive_with(can: impl Fn(bool) -> bool, work: impl AsyncFnOnce(&Queue)) -> Vec<Seen> {
+        let (tell, seen) = channel();
+        let events = tell.clone();
+        let report = Arc::new(move |_: &str, event| {
+            let seen = match event {
+                Event::Connected => Seen::Connected,
+                Event::Disconnected { .. } => Seen::Disconnected,
+                Event::Missed(_) => Seen::Missed,
+                Event::LeftOn(_) => Seen::LeftOn,
+                Event::Failed(panic) => panic!("{panic}"),
+            };
+            events.send(seen).unwrap();
+        });
+        let (queue, mut level) = (Queue::new(10), Level::default());
+        let mut link = Link::new("gpio".into(), report);
+        let set = |on| {
+            tell.send(Seen::Set(on)).unwrap();
+            if can(on) {
+                Ok(())
+            } else {
+                Err("it cannot be set")
+            }
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        runtime.unwrap().block_on(async {
+            let beside = async {
+                work(&queue).await;
+                queue.close();
+            };
+            tokio::join!(drive(set, &queue, &mut link, &mut level), beside);
+        });
+        drop((tell, link));
+        seen.iter().collect()
+    }
+
+    #[test]
+    fn a_line_is_active_while_it_is_held_or_a_pulse_lasts() {
+        let wait = |time| tokio::time::sleep(Duration::from_millis(time));
+        let seen = drive_with(
+            |_| true,
+            async |queue| {
+                wait(10).await;
+                queue.push(pulse(0, Duration::from_millis(50)));
+                wait(100).await;
+                queue.hold(true);
+                wait(10).await;
+                queue.push(pulse(1, Duration::from_millis(50)));
+                wait(100).await;
+                queue.hold(false);
+                wait(10).await;
+                queue.hold(true);
+                wait(10).await;
+            },
+        );
+        use Seen::{Connected, Set};
+        let levels = [false, true, false, true, false, true, false];
+        let expected: Vec<Seen> = [Connected].into_iter().chain(levels.map(Set)).collect();
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_set_is_said() {
+        let seen = drive_with(
+            |on| !on,
+            async |queue| {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                queue.push(pulse(0, Duration::from_millis(50)));
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            },
+        );
+        use Seen::{Connected, Disconnected, Missed, Set};
+        let expected = [
+            Connected,
+            Set(false),
+            Set(true),
+            Disconnected,
+            Missed,
+            Set(false),
+            Connected,
+        ];
+        assert_eq!(seen, expected);
+        let seen = drive_with(
+            |on| on,
+            async |queue| {
+                queue.hold(true);
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            },
+        );
+        assert!(seen.contains(&Set(true)), "{seen:?}");
+        assert_eq!(seen.last(), Some(&Seen::LeftOn));
+    }
 
     #[test]
     fn the_request_asks_for_an_output_that_is_off() {

@@ -24,6 +24,7 @@ impl Level {
     /// A pulse goes out now: its width is counted from here, whenever the answer comes.
     pub fn open(&mut self, pulse: &Pulse, now: Instant) {
         self.off_at = self.off_at.max(Some(now + pulse.width));
+        self.cut();
     }
 
     /// The pulses have not gone out after all.
@@ -45,9 +46,15 @@ impl Level {
     pub fn end(&mut self, queue: &Queue, now: Instant) -> Option<Instant> {
         if queue.is_closed() && self.end.is_none() {
             self.end = Some(now + GRACE);
-            self.off_at = self.off_at.map(|at| at.min(now + GRACE / 2));
+            self.cut();
         }
         self.end
+    }
+
+    fn cut(&mut self) {
+        if let (Some(at), Some(end)) = (&mut self.off_at, self.end) {
+            *at = (*at).min(end - GRACE / 2);
+        }
     }
 }
 

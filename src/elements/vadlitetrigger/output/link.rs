@@ -87,11 +87,11 @@ impl Link {
     }
 
     /// A connection that has lived for so long after its first answer was closed while nothing was asked for, which is no failure: how long
-    /// to wait before another one that nothing needs yet, or `None`.
-    pub fn idle_end(&mut self, life: Option<Duration>) -> Option<Duration> {
+    /// to wait before another one that nothing needs yet, or `None`; and whether a pulse has to wait too, since something has failed.
+    pub fn closed_idle(&mut self, life: Duration) -> (Option<Duration>, bool) {
         gst::debug!(CAT, "{}: closed while idle, after {life:?}", self.name);
-        self.lived(life);
-        self.standing.broke(false)
+        self.lived(Some(life));
+        (self.standing.closed_idle(), self.standing.has_failed())
     }
 
     fn lived(&mut self, life: Option<Duration>) {

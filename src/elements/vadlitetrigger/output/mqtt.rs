@@ -1,7 +1,6 @@
 //! Messages to an MQTT broker at QoS 1: JSON for each pulse on a topic; retained, whether this element is there on `TOPIC/status` and
 //! whether the gate is held on `TOPIC/gate`.
 
-use super::level::sleep_until_first;
 use super::link::Link;
 use super::queue::Queue;
 use crate::elements::vadlitetrigger::pulse::Pulse;
@@ -13,7 +12,7 @@ use rumqttc::{
 };
 use std::pin::pin;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 fn payload(pulse: &Pulse) -> String {
     let part = &pulse.part;
@@ -66,9 +65,8 @@ pub async fn run(broker: &Broker, options: MqttOptions, queue: &Queue, link: &mu
             // Not broken off by a pulse that comes: it may be connecting, or half through a message.
             let mut event = pin!(events.poll());
             loop {
-                let now = Instant::now();
                 if queue.is_closed() {
-                    end.get_or_insert(now + GRACE);
+                    end.get_or_insert_with(|| Instant::now() + GRACE);
                 }
                 if let Some(session) = &mut session {
                     session.send(&client, broker, queue, link, end.is_some());
@@ -77,8 +75,8 @@ pub async fn run(broker: &Broker, options: MqttOptions, queue: &Queue, link: &mu
                 tokio::select! {
                     event = &mut event => break event.map_err(Into::into),
                     () = queue.changed() => {}
-                    () = sleep_until_first(now, [overdue]) => break Err(MqttError::Unacknowledged),
-                    () = sleep_until_first(now, [end]) => return,
+                    () = at(overdue) => break Err(MqttError::Unacknowledged),
+                    () = at(end) => return,
                 }
             }
         };
@@ -115,6 +113,14 @@ pub async fn run(broker: &Broker, options: MqttOptions, queue: &Queue, link: &mu
                 }
             }
         }
+    }
+}
+
+/// Waits until a time that there is.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -132,36 +132,3 @@ impl Drop for Output {
         }
     }
 }
-
-#[cfg(all(test, feature = "modbus"))]
-mod tests {
-    use super::*;
-    use crate::thread::panics;
-    use std::sync::mpsc::channel;
-
-    /// A panic is reported, and the output works on: here, by finding that nobody listens.
-    #[test]
-    fn an_output_that_panics_begins_anew() {
-        // A port on which nobody listens any more.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        let address = format!("modbus-tcp://127.0.0.1:{port}/1");
-        let [target] = &Target::parse_all(&address).unwrap()[..] else {
-            panic!("one address");
-        };
-        let (tell, told) = channel();
-        let report: Report = Arc::new(move |_, event| tell.send(event).unwrap());
-        panics::want("vadlite-output");
-        let output = Output::start(target, None, 10, report).unwrap();
-        let wait = Duration::from_secs(20);
-        let first = told.recv_timeout(wait).unwrap();
-        assert!(
-            matches!(&first, Event::Failed(text) if text.contains("vadlite-output")),
-            "{first:?}"
-        );
-        let next = told.recv_timeout(wait).unwrap();
-        assert!(matches!(next, Event::Disconnected { .. }), "{next:?}");
-        drop(output);
-    }
-}

@@ -9,6 +9,7 @@ use crate::elements::vadlitetrigger::output::queue::{Queue, has_passed};
 use crate::elements::vadlitetrigger::pulse::Pulse;
 use crate::net::backoff::{self, Backoff};
 use crate::net::dialer::Dialer;
+use crate::thread;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -109,6 +110,15 @@ enum Done {
     },
 }
 
+impl Drop for Driver<'_> {
+    /// At the end, and after a panic: what has gone out and was not answered.
+    fn drop(&mut self) {
+        self.sent
+            .drain(..)
+            .for_each(|(_, pulse)| self.link.missed(pulse));
+    }
+}
+
 impl Driver<'_> {
     async fn run(mut self) {
         loop {
@@ -122,6 +132,7 @@ impl Driver<'_> {
                 self.link.missed(pulse);
             }
             self.take_pulses(now);
+            thread::panic_point("vadlite-output: modbus");
             self.ask(now);
             self.dial(now);
             if let Some(end) = end {
@@ -251,11 +262,10 @@ impl Driver<'_> {
                 self.idle.is_empty()
                     && !self.dialling
                     && count < MOST
+                    && !self.rests(now, false)
                     && (to_switch_off
-                        || self.answers && !self.rests(now, true) && {
-                            let pulse = for_pulse && self.pulses_answered;
-                            pulse || differs && self.last.is_some()
-                        })
+                        || self.answers && differs && self.last.is_some()
+                        || self.pulses_answered && for_pulse)
             }
         };
         if !needed {
@@ -274,6 +284,10 @@ impl Driver<'_> {
         self.dialling = false;
         match result {
             Ok(connection) => {
+                if self.idle.is_empty() && self.owed == 0 {
+                    // Whether the device keeps what was written over a connection that has ended is its own business.
+                    self.last = None;
+                }
                 self.idle.push(connection);
                 self.rest.take_if(|rest| !rest.strict);
             }
@@ -285,6 +299,7 @@ impl Driver<'_> {
             Err(error) => {
                 self.reason = error.to_string();
                 let wait = self.link.unreachable(error);
+                let wait = if self.ending { backoff::FIRST } else { wait };
                 self.rest(Some(wait), true);
             }
         }
@@ -383,22 +398,20 @@ impl Driver<'_> {
             self.link.log(None, ModbusError::Closed);
             return;
         }
-        // Whether the device keeps what was written over a connection that has ended is its own business.
         self.last = None;
         self.reason = ModbusError::Closed.to_string();
-        let life = connection.life();
-        let wait = match life {
-            Some(_) => self.link.idle_end(life),
+        let (wait, strict) = match connection.life() {
+            Some(life) => self.link.closed_idle(life),
             // It has closed what it never answered anything on.
-            None => self.link.broke(ModbusError::Closed, None, false),
+            None => (self.link.broke(ModbusError::Closed, None, false), true),
         };
-        self.rest(wait, life.is_none());
+        self.rest(wait, strict);
     }
 
     /// No connection for so long; near the end there is no time to spare.
     fn rest(&mut self, wait: Option<Duration>, strict: bool) {
         let wait = match self.ending {
-            true => Some(backoff::FIRST),
+            true => Some(wait.unwrap_or_default().min(ANSWER)),
             false => wait,
         };
         self.rest = wait.map(|wait| Rest {
