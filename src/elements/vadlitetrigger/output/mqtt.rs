@@ -98,18 +98,21 @@ pub async fn run(broker: &Broker, options: MqttOptions, queue: &Queue, link: &mu
                 let broken = session.take().unwrap_or_default();
                 told_to_hold = broken.held.unwrap_or(told_to_hold);
                 broker::forget(&mut events);
-                let wait = match error.is_unreachable() {
+                let nobody = error.is_unreachable();
+                let wait = match nobody {
                     true => Some(link.unreachable(error)),
                     false => link.broke(error, broken.life(), broken.is_at_pulse()),
                 };
+                if !queue.is_closed() {
+                    let _ = timeout(wait.unwrap_or_default(), queue.closed()).await;
+                }
                 if queue.is_closed() {
-                    if queue.first().is_none() && !told_to_hold {
-                        // The broker publishes the last will.
+                    // The broker publishes the last will. One that refuses will not do otherwise in the time that is left.
+                    let done = queue.first().is_none() && !told_to_hold;
+                    if done || !nobody && wait.is_some() {
                         return;
                     }
                     sleep(backoff::FIRST).await;
-                } else if let Some(wait) = wait {
-                    let _ = timeout(wait, queue.closed()).await;
                 }
             }
         }

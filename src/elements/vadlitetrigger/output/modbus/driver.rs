@@ -22,6 +22,9 @@ use tokio::time::Instant;
 /// Connections at a time: a PLC has few, and others need some too.
 const MOST: usize = 4;
 
+/// So long a request may be without an answer before another connection is made for the next.
+const PATIENCE: Duration = Duration::from_millis(10);
+
 /// Keeps the coil until the queue is closed.
 pub async fn run(coil: &Coil, queue: &Queue, link: &mut Link, level: &mut Level) {
     let dialer = Dialer::new(&coil.host, coil.port);
@@ -86,6 +89,7 @@ struct Driver<'a> {
 struct Last {
     number: u64,
     on: On,
+    sent: Instant,
     answered: bool,
     /// What the coil was before, as far as that is known, and whether it may have been on.
     before: Option<On>,
@@ -154,6 +158,7 @@ impl Driver<'_> {
             });
             let times = [
                 self.level.changes_at(),
+                self.last.map(|last| last.sent + PATIENCE),
                 passes,
                 self.rest.map(|rest| rest.until),
                 self.refused_until,
@@ -227,6 +232,7 @@ impl Driver<'_> {
         self.last = Some(Last {
             number,
             on,
+            sent: now,
             answered: false,
             before: self.last.filter(|last| last.answered).map(|last| last.on),
             maybe_on: self.level.maybe_on,
@@ -263,6 +269,7 @@ impl Driver<'_> {
                     && !self.dialling
                     && count < MOST
                     && !self.rests(now, false)
+                    && self.last.is_none_or(|last| now >= last.sent + PATIENCE)
                     && (to_switch_off
                         || self.answers && differs && self.last.is_some()
                         || self.pulses_answered && for_pulse)
