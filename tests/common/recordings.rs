@@ -7,8 +7,10 @@ use gstvadlite::detector::Region;
 use gstvadlite::geometry::Roi;
 use gstvadlite::video::meta::{FrameResult, ResultMap};
 use gstvadlite::video::overlay::MapView;
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long something may take that is to happen; only a failing test waits for it.
@@ -201,6 +203,7 @@ pub struct Feed {
     source: gst_app::AppSrc,
     pub element: gst::Element,
     pub bus: gst::Bus,
+    warnings: Arc<Mutex<Vec<String>>>,
     frames: u64,
     size: usize,
 }
@@ -223,11 +226,21 @@ impl Feed {
              ! vadliterecord name=it {properties}"
         ));
         let pipeline: gst::Pipeline = pipeline.unwrap().downcast().unwrap();
+        let bus = pipeline.bus().unwrap();
+        let warnings = Arc::<Mutex<Vec<String>>>::default();
+        let told = warnings.clone();
+        bus.set_sync_handler(move |_, message| {
+            if let gst::MessageView::Warning(warning) = message.view() {
+                told.lock().push(warning.error().message().to_owned());
+            }
+            gst::BusSyncReply::Pass
+        });
         let source = pipeline.by_name("in").unwrap().downcast().unwrap();
         Self {
             element: pipeline.by_name("it").unwrap(),
             source,
-            bus: pipeline.bus().unwrap(),
+            bus,
+            warnings,
             pipeline,
             frames: 0,
             size: width * height * 3 / 2,
@@ -305,20 +318,17 @@ impl Feed {
         assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
     }
 
-    /// The warnings that wait on the bus. What else waits there is lost.
+    /// The warnings since this was asked last.
     pub fn warnings(&self) -> Vec<String> {
-        self.messages(gst::MessageType::Warning)
+        std::mem::take(&mut self.warnings.lock())
     }
 
+    /// The errors that wait on the bus. What else waits there is lost.
     pub fn errors(&self) -> Vec<String> {
-        self.messages(gst::MessageType::Error)
-    }
-
-    fn messages(&self, kind: gst::MessageType) -> Vec<String> {
-        let messages = std::iter::from_fn(|| self.bus.pop_filtered(&[kind]));
+        let error = [gst::MessageType::Error];
+        let messages = std::iter::from_fn(|| self.bus.pop_filtered(&error));
         messages
             .map(|message| match message.view() {
-                gst::MessageView::Warning(warning) => warning.error().message().to_owned(),
                 gst::MessageView::Error(error) => error.error().message().to_owned(),
                 _ => unreachable!(),
             })

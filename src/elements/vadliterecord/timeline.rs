@@ -46,11 +46,13 @@ impl Timeline {
     /// The time of a frame, and what is wrong with its time stamp.
     pub fn time(&mut self, frame: Arrival) -> (u64, Option<Fault>) {
         let (time, fault) = match (frame.stamp, self.last) {
-            (None, last) => {
-                let counted = last.map(|(time, _)| time.saturating_add(frame.duration));
-                let time = match frame.clock.filter(|_| !self.stamped) {
-                    Some(now) => now,
-                    None => counted.unwrap_or(0),
+            (None, None) => (frame.clock.unwrap_or(0), Some(Fault::Missing)),
+            (None, Some((last, before))) => {
+                let time = match frame.clock {
+                    Some(_) if frame.live => last.saturating_add(frame.at.saturating_sub(before)),
+                    // Among time stamps of a file, the clock is another.
+                    Some(now) if !self.stamped => now,
+                    _ => last.saturating_add(frame.duration),
                 };
                 (time, Some(Fault::Missing))
             }
@@ -149,20 +151,36 @@ mod tests {
     #[test]
     fn without_time_stamps_the_clock_counts_or_the_frame_rate() {
         let missing = Some(Fault::Missing);
+        let clock = |at| Arrival {
+            clock: Some(at),
+            ..arrival(None, at)
+        };
+        let file = |stamp, at| Arrival {
+            live: false,
+            stamp,
+            ..clock(at)
+        };
         let mut timeline = Timeline::default();
         assert_eq!(timeline.time(arrival(None, 0)), (0, missing));
         assert_eq!(timeline.time(arrival(None, 0)), (FRAME, missing));
-        let clock = Arrival {
-            clock: Some(SECOND),
-            ..arrival(None, 0)
-        };
-        assert_eq!(timeline.time(clock), (SECOND, missing));
-        // Between frames with time stamps the clock may be another.
-        assert_eq!(
-            timeline.time(arrival(Some(2 * SECOND), SECOND)),
-            (2 * SECOND, None)
-        );
-        assert_eq!(timeline.time(clock), (2 * SECOND + FRAME, missing));
+        // As soon as there is a clock; a first time stamp makes no difference.
+        for first in [None, Some(SECOND)] {
+            let mut timeline = Timeline::default();
+            let first = Arrival {
+                stamp: first,
+                ..clock(SECOND)
+            };
+            assert_eq!(timeline.time(first).0, SECOND);
+            assert_eq!(timeline.time(clock(3 * SECOND)), (3 * SECOND, missing));
+        }
+        // A file without time stamps, and one with some.
+        let mut timeline = Timeline::default();
+        assert_eq!(timeline.time(file(None, SECOND)), (SECOND, missing));
+        assert_eq!(timeline.time(file(None, 2 * SECOND)), (2 * SECOND, missing));
+        let stamp = Some(9 * SECOND);
+        assert_eq!(timeline.time(file(stamp, 3 * SECOND)), (9 * SECOND, None));
+        let next = 9 * SECOND + FRAME;
+        assert_eq!(timeline.time(file(None, 5 * SECOND)), (next, missing));
     }
 
     proptest! {
