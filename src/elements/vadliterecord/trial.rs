@@ -72,11 +72,11 @@ pub fn try_out(name: &str, caps: Option<&gst::Caps>) -> Result<(), Unusable> {
         let _ = source.push_buffer(frame);
         let _ = source.end_of_stream();
     }
-    let wait = if started { LIMIT } else { gst::ClockTime::ZERO };
     let wanted = [gst::MessageType::Eos, gst::MessageType::Error];
-    let message = pipeline
-        .bus()
-        .and_then(|bus| bus.timed_pop_filtered(wait, &wanted));
+    let message = pipeline.bus().and_then(|bus| match started {
+        true => bus.timed_pop_filtered(LIMIT, &wanted),
+        false => bus.pop_filtered(&wanted),
+    });
     match message.as_ref().map(|message| message.view()) {
         Some(gst::MessageView::Error(error)) => Err(Unusable::Failed {
             name: name.to_owned(),

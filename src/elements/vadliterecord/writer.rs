@@ -85,7 +85,7 @@ impl Writer {
             bytes: 0,
         };
         if let Err(error) = writer.pipeline.set_state(gst::State::Playing) {
-            writer.check(gst::ClockTime::ZERO)?;
+            writer.check()?;
             return Err(error.into());
         }
         Ok(writer)
@@ -96,10 +96,13 @@ impl Writer {
     /// # Errors
     /// What has stopped the file from being written.
     pub fn write(&mut self, mut buffer: gst::Buffer) -> Result<(), WriteError> {
-        self.check(gst::ClockTime::ZERO)?;
+        self.check()?;
         // The source itself would wait for ever where the file has failed.
         while self.source.current_level_bytes() > WAITING {
-            self.check(LOOK)?;
+            let error = [gst::MessageType::Error];
+            if let Some(message) = self.bus.timed_pop_filtered(LOOK, &error) {
+                outcome(&message)?;
+            }
         }
         let pts = buffer.pts();
         let start = *self.start.get_or_insert(pts.unwrap_or_default());
@@ -110,16 +113,15 @@ impl Writer {
         inner.set_dts(inner.dts().map(|dts| dts.saturating_sub(start)));
         if let Err(error) = self.source.push_buffer(buffer) {
             // The reason, where the pipeline has given one.
-            self.check(gst::ClockTime::ZERO)?;
+            self.check()?;
             return Err(error.into());
         }
         Ok(())
     }
 
-    /// An error that the file's pipeline has met, or meets in the time to come.
-    fn check(&self, wait: gst::ClockTime) -> Result<(), WriteError> {
-        let error = [gst::MessageType::Error];
-        match self.bus.timed_pop_filtered(wait, &error) {
+    /// An error that the file's pipeline has met.
+    fn check(&self) -> Result<(), WriteError> {
+        match self.bus.pop_filtered(&[gst::MessageType::Error]) {
             None => Ok(()),
             Some(message) => outcome(&message),
         }
