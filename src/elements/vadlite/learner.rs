@@ -81,7 +81,8 @@ impl Learner {
         let roi = settings.roi().unwrap_or_default();
         let tiles = settings.tiles().unwrap_or(Grid::ONE);
         check_rate(settings)?;
-        let folder = fs::folder_of(path);
+        let written = fs::followed(path).unwrap_or_else(|_| path.to_path_buf());
+        let folder = fs::folder_of(&written);
         // Found out now rather than after five minutes of learning.
         fs::check_writable(folder).map_err(|source| SetupError::Folder {
             folder: folder.to_path_buf(),
