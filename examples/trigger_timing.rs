@@ -65,6 +65,7 @@ fn main() -> anyhow::Result<()> {
             lost: 0,
             model: "".into(),
             latency: 0,
+            size: gstvadlite::geometry::Size::new(240, 320),
             regions: Vec::new().into(),
             map: None,
         };

@@ -7,7 +7,7 @@ use common::model;
 use gst::prelude::*;
 use gst_video::VideoFormat as F;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -101,6 +101,16 @@ impl Line {
     }
 }
 
+/// A probe with a state of its own.
+fn probe(
+    pad: &gst::Pad,
+    mask: gst::PadProbeType,
+    each: impl FnMut(&mut gst::PadProbeInfo<'_>) -> gst::PadProbeReturn + Send + 'static,
+) {
+    let each = Mutex::new(each);
+    pad.add_probe(mask, move |_, info| (each.lock().unwrap())(info));
+}
+
 #[track_caller]
 fn until(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + LONG;
@@ -113,6 +123,24 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 const SOURCE: &str =
     "videotestsrc num-buffers=100 ! video/x-raw,format=GRAY8,width=32,height=32,framerate=30/1";
 
+/// Lets the first frame that leaves the queue go once something has been received; returns what sends when it is there.
+fn hold_first(line: &Line, until: Receiver<()>) -> Receiver<()> {
+    let (passed, first_is_there) = channel();
+    let mut first = true;
+    probe(
+        &line.pad("q", "src"),
+        gst::PadProbeType::BUFFER,
+        move |_| {
+            if std::mem::take(&mut first) {
+                passed.send(()).unwrap();
+                until.recv_timeout(LONG).unwrap();
+            }
+            gst::PadProbeReturn::Ok
+        },
+    );
+    first_is_there
+}
+
 /// The queue drops the oldest: of 100 frames the first one passes and stands, and of the 99 behind it the newest 49 are kept.
 #[test]
 fn a_queue_that_leaks_old_frames() {
@@ -121,39 +149,23 @@ fn a_queue_that_leaks_old_frames() {
             "{SOURCE} ! queue name=q leaky=downstream max-size-buffers=49 max-size-bytes=0 max-size-time=0"
         ));
         line.take(taken);
-        let (passed, first_passes) = channel();
         let (all_came, wait_for_all) = channel();
+        let first_is_there = hold_first(&line, wait_for_all);
         let mut come = 0;
-        line.pad("q", "sink").add_probe(
-            gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM,
-            move |_, info| {
-                match &info.data {
-                    Some(gst::PadProbeData::Buffer(_)) => {
-                        come += 1;
-                        if come == 2 {
-                            first_passes.recv_timeout(LONG).unwrap();
-                        }
-                    }
-                    Some(gst::PadProbeData::Event(event))
-                        if event.type_() == gst::EventType::Eos =>
-                    {
-                        all_came.send(()).unwrap();
-                    }
-                    _ => {}
+        let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+        probe(&line.pad("q", "sink"), mask, move |info| {
+            if info.buffer().is_some() {
+                come += 1;
+                if come == 2 {
+                    first_is_there.recv_timeout(LONG).unwrap();
                 }
-                gst::PadProbeReturn::Ok
-            },
-        );
-        let mut first = true;
-        let wait_for_all = Mutex::new(wait_for_all);
-        line.pad("q", "src")
-            .add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-                if std::mem::take(&mut first) {
-                    passed.send(()).unwrap();
-                    wait_for_all.lock().unwrap().recv_timeout(LONG).unwrap();
-                }
-                gst::PadProbeReturn::Ok
-            });
+            }
+            let event = info.event().map(|event| event.type_());
+            if event == Some(gst::EventType::Eos) {
+                all_came.send(()).unwrap();
+            }
+            gst::PadProbeReturn::Ok
+        });
         let mut expected = vec![0; 50];
         expected[1] = 50;
         assert_eq!(line.play(), expected, "{taken:?}");
@@ -170,14 +182,16 @@ fn a_queue_that_leaks_new_frames() {
         line.take(taken);
         let queue = line.pipeline.by_name("q").unwrap();
         let level = move || queue.property::<u32>("current-level-buffers");
-        let (passed, first_passes) = channel();
         let (go_on, stand) = channel();
+        let first_is_there = hold_first(&line, stand);
         let mut come = 0;
-        line.pad("q", "sink")
-            .add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        probe(
+            &line.pad("q", "sink"),
+            gst::PadProbeType::BUFFER,
+            move |_| {
                 come += 1;
                 match come {
-                    2 => first_passes.recv_timeout(LONG).unwrap(),
+                    2 => first_is_there.recv_timeout(LONG).unwrap(),
                     76 => go_on.send(()).unwrap(),
                     _ => {}
                 }
@@ -185,17 +199,8 @@ fn a_queue_that_leaks_new_frames() {
                     until("room", || level() < 12);
                 }
                 gst::PadProbeReturn::Ok
-            });
-        let mut first = true;
-        let stand = Mutex::new(stand);
-        line.pad("q", "src")
-            .add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-                if std::mem::take(&mut first) {
-                    passed.send(()).unwrap();
-                    stand.lock().unwrap().recv_timeout(LONG).unwrap();
-                }
-                gst::PadProbeReturn::Ok
-            });
+            },
+        );
         let mut expected = vec![0; 50];
         expected[25] = 50;
         assert_eq!(line.play(), expected, "{taken:?}");

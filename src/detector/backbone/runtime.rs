@@ -157,6 +157,7 @@ fn search_in(
             // A library that is there but cannot be used deserves its line, as does what it lacks; thirty "not found" do not.
             Err(reason) => {
                 let reason = reason.to_string();
+                // The loader says the same of a library that this one needs, by that one's name.
                 let itself = format!("{name}: cannot open shared object file: No such file");
                 if !reason.contains(&itself) {
                     let _ = write!(searched, "\n  {name}: {reason}");
@@ -172,9 +173,7 @@ fn search_in(
     );
     Err(RuntimeError::NotFound {
         oldest: *MINOR_VERSIONS.start(),
-        searched: format!(
-            "\n  the property onnxruntime or option --onnxruntime: not set\n  ORT_DYLIB_PATH: not set{searched}"
-        ),
+        searched: format!("\n  a library named for it: none\n  ORT_DYLIB_PATH: not set{searched}"),
     })
 }
 
@@ -245,7 +244,7 @@ mod tests {
         let error = search_in(folders, "libonnxruntime-of-no-system.so").err();
         let error = error.unwrap().to_string();
         for words in [
-            "option --onnxruntime: not set",
+            "a library named for it: none",
             "ORT_DYLIB_PATH: not set",
             &format!(
                 "{}/libonnxruntime.so* (beside the plugin or program): not there",
@@ -256,6 +255,30 @@ mod tests {
         ] {
             assert!(error.contains(words), "{error:?} lacks {words:?}");
         }
+    }
+
+    /// One that is found by name and needs a library that is missing is not "not there".
+    #[test]
+    fn what_a_library_lacks_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("empty.c"), "").unwrap();
+        let cc = |arguments: &str| {
+            let mut compiler = std::process::Command::new("cc");
+            compiler
+                .args(arguments.split(' '))
+                .current_dir(folder.path());
+            assert!(compiler.status().unwrap().success(), "cc {arguments}");
+        };
+        cc("-shared -o libneeded.so empty.c");
+        cc("-shared -o libfound.so empty.c -L. -Wl,--no-as-needed -lneeded");
+        std::fs::remove_file(folder.path().join("libneeded.so")).unwrap();
+        let found = folder.path().join("libfound.so");
+        let error = search_in([], found.to_str().unwrap()).err();
+        let error = error.unwrap().to_string();
+        assert!(
+            error.contains("libneeded.so: cannot open shared object file"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -367,8 +367,14 @@ impl ElementImpl for VadLite {
         &self,
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
-        let leaving = transition == gst::StateChange::PausedToReady;
-        self.wakeup.set_leaving(leaving);
+        match transition {
+            gst::StateChange::ReadyToPaused => {
+                self.wakeup.set_stopping(false);
+                self.wakeup.set_flushing(false);
+            }
+            gst::StateChange::PausedToReady => self.wakeup.set_stopping(true),
+            _ => {}
+        }
         self.parent_change_state(transition)
     }
 }
@@ -434,10 +440,10 @@ impl BaseTransformImpl for VadLite {
             }
         };
         match event.type_() {
-            gst::EventType::FlushStart => self.wakeup.set_leaving(true),
+            gst::EventType::FlushStart => self.wakeup.set_flushing(true),
             // After these a discontinuity is asked for, not a loss.
             gst::EventType::FlushStop => {
-                self.wakeup.set_leaving(false);
+                self.wakeup.set_flushing(false);
                 session(Session::forget_last_frame);
             }
             gst::EventType::Segment | gst::EventType::StreamStart => {

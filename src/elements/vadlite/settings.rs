@@ -256,7 +256,7 @@ impl Settings {
                 self.tiles = tiles;
             }
             "threshold" => {
-                self.live.threshold = number("threshold", value, f64::MAX, "a score: 0 or more")?
+                self.live.threshold = number("threshold", value, f64::MAX, "a score: 0 or more")?;
             }
             "false-reject-rate" => {
                 self.live.false_reject_rate =

@@ -1,9 +1,9 @@
-//! What the end of the stream waits on while a model is learnt: a model, the end of the fit, or that the element is to stop.
+//! What the stream waits on while a model is learnt: room for a frame, a model, the end of the fit, or that the element is to stop.
 
 use parking_lot::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// Wakes the streaming thread at the end of its stream.
+/// Wakes the streaming thread that is held.
 #[derive(Debug, Default)]
 pub struct Wakeup {
     state: Mutex<State>,
@@ -14,8 +14,15 @@ pub struct Wakeup {
 struct State {
     /// Something has happened that nobody has looked at yet.
     news: bool,
-    /// The streaming thread is to come back: a flush, or the end of playing.
-    leaving: bool,
+    /// Why the streaming thread is to come back: the end of playing, and a flush. Each ends by itself.
+    stopping: bool,
+    flushing: bool,
+}
+
+impl State {
+    fn leaving(&self) -> bool {
+        self.stopping || self.flushing
+    }
 }
 
 impl Wakeup {
@@ -25,9 +32,15 @@ impl Wakeup {
         self.changed.notify_all();
     }
 
-    /// Whether the streaming thread is to come back at once.
-    pub fn set_leaving(&self, leaving: bool) {
-        self.state.lock().leaving = leaving;
+    /// Whether the streaming thread is to come back at once, for the end of playing.
+    pub fn set_stopping(&self, stopping: bool) {
+        self.state.lock().stopping = stopping;
+        self.changed.notify_all();
+    }
+
+    /// The same for a flush.
+    pub fn set_flushing(&self, flushing: bool) {
+        self.state.lock().flushing = flushing;
         self.changed.notify_all();
     }
 
@@ -35,12 +48,12 @@ impl Wakeup {
     pub fn wait(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         let mut state = self.state.lock();
-        while !state.leaving && !std::mem::take(&mut state.news) {
+        while !state.leaving() && !std::mem::take(&mut state.news) {
             if self.changed.wait_until(&mut state, end).timed_out() {
                 break;
             }
         }
-        !state.leaving
+        !state.leaving()
     }
 }
 
@@ -74,13 +87,17 @@ mod tests {
         let other = wakeup.clone();
         let leave = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(20));
-            other.set_leaving(true);
+            other.set_flushing(true);
         });
         let (waited, goes_on) = waits(&wakeup, LONG);
         assert!(!goes_on && waited < LONG);
         leave.join().unwrap();
         assert!(!wakeup.wait(LONG));
-        wakeup.set_leaving(false);
+        // The end of one reason is none of the other.
+        wakeup.set_stopping(true);
+        wakeup.set_flushing(false);
+        assert!(!wakeup.wait(LONG));
+        wakeup.set_stopping(false);
         assert!(wakeup.wait(Duration::ZERO));
     }
 }
