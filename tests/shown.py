@@ -29,7 +29,8 @@ LIMIT = 60
 
 CAMERAS = "v4l2src|libcamerasrc|aravissrc|nvarguscamerasrc|pylonsrc"
 SCREENS = "autovideosink|xvimagesink|ximagesink|glimagesink|waylandsink|kmssink"
-SCRIPTS = {  # what to put in place of their camera, or of the files that they name
+# What to put in place of their camera.
+SCRIPTS = {
     "learn.sh": {"VADLITE_SOURCE": "{camera}"},
     "reject-gate.sh": {"VADLITE_SOURCE": "{camera}"},
     "record-flagged.sh": {"VADLITE_SOURCE": "{camera}"},
@@ -41,8 +42,7 @@ SCRIPTS = {  # what to put in place of their camera, or of the files that they n
     "rtsp.sh": {"VADLITE_SOURCE": "{camera} ! videoconvert ! video/x-raw,format=I420 ! jpegenc ! rtpjpegpay"},
     "image-folder.sh": {},
     "video-file.sh": {},
-    # Fetches pictures and builds: by tests/pipelines.sh with pictures of its own.
-    "demo.sh": None,
+    "demo.sh": {},
 }
 
 
@@ -161,8 +161,6 @@ class Stage:
         if script := re.match(r"sh pipelines/([\w-]+\.sh)", command):
             if script[1] not in SCRIPTS:
                 return f"tests/shown.py does not know how to run {script[1]}"
-            if SCRIPTS[script[1]] is None:
-                return None
             environment = {name: text.format(camera=camera) for name, text in SCRIPTS[script[1]].items()}
             environment["VADLITE_SINK"] = "fakesink"
             command = command.replace("sh pipelines/", f"sh {ROOT}/pipelines/", 1)
@@ -235,17 +233,22 @@ def main():
         if path not in {path for path, _, _ in commands}:
             fail(f"{path} shows no pipeline")
     with tempfile.TemporaryDirectory(prefix="vadlite shown ") as folder:
+        passed = 0
         stage = Stage(pathlib.Path(folder), model, pictures)
         try:
             for path, line, command in commands:
+                if re.match("sh pipelines/demo.sh", command):
+                    # Fetches pictures and builds: tests/pipelines.sh runs it on pictures of its own.
+                    continue
                 needs_camera = re.search(rf"\b({CAMERAS})\b", command)
                 for live in (False, True) if needs_camera else (False,):
                     if reason := stage.run(command, live):
                         fail(f"{path}:{line}: {command}\n\n{reason}")
+                passed += 1
                 print(f"ok: {path.name}:{line}: {command}", flush=True)
         finally:
             stage.broker.kill()
-    print(f"shown.py: {len(commands)} passed, 0 failed")
+    print(f"shown.py: {passed} passed, 0 failed")
 
 
 main()
