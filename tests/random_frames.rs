@@ -277,7 +277,7 @@ impl Case {
         let (offset, stride) = (&mut meta.offsets[plane], &mut meta.strides[plane]);
         match random.below(8) {
             0 => {
-                *stride = [0, 1, -1, i32::MIN, i32::MAX, *stride - 1, *stride + 1][random.below(7)]
+                *stride = [0, 1, -1, i32::MIN, i32::MAX, *stride - 1, *stride + 1][random.below(7)];
             }
             // Upside down, from the row at its end on.
             1 => {
