@@ -116,6 +116,27 @@ pub struct Part {
 }
 
 impl Part {
+    /// One that a single frame has flagged, for tests of what is done with it.
+    #[cfg(test)]
+    pub fn flagged(number: u64) -> Self {
+        Self {
+            number,
+            since: 0,
+            at_gate: AtGate::Time(0),
+            due: 0,
+            frames: 1,
+            inspected: 1,
+            flagged: 1,
+            unseen: 0,
+            unseen_for: 0,
+            worst_frame: None,
+            score: 2.0,
+            threshold: 1.0,
+            reason: Reason::Flagged,
+            late: false,
+        }
+    }
+
     /// Whether the part is to be rejected, by the frames that have come. A frame that was not inspected may have shown anything.
     pub fn rejected(&self, decision: Decision) -> bool {
         match decision {

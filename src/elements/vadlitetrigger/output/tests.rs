@@ -2,7 +2,7 @@
 
 use super::worker::Output;
 use super::{Event, Report, Target};
-use crate::elements::vadlitetrigger::parts::{Part, Reason};
+use crate::elements::vadlitetrigger::parts::Part;
 use crate::elements::vadlitetrigger::pulse::Pulse;
 use crate::thread::panics;
 use parking_lot::Mutex;
@@ -44,18 +44,7 @@ fn wait(mut done: impl FnMut() -> bool) {
 
 /// A pulse that is fired now.
 pub fn pulse(number: u64, width: Duration) -> Pulse {
-    let part = Part {
-        number,
-        since: 0,
-        due: 0,
-        frames: 1,
-        flagged: 1,
-        worst_frame: None,
-        score: 2.0,
-        threshold: 1.0,
-        reason: Reason::Flagged,
-        late: false,
-    };
+    let part = Part::flagged(number);
     Pulse {
         part,
         fired: Instant::now(),
