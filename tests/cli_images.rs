@@ -58,25 +58,44 @@ fn score_by(model: &Path, files: &[PathBuf], code: i32) -> (Vec<f64>, String) {
     (scores.collect(), text(&output.stderr))
 }
 
+/// A part with a grain of its own, as forty soft spots that no other part has at the same places.
+fn grained(seed: u64) -> DynamicImage {
+    let mut random = common::Random::new(seed + 5_000);
+    let mut picture = picture(seed);
+    for _ in 0..40 {
+        let (x, y) = (320.0 * random.unit(), 240.0 * random.unit());
+        let (radius, dark) = (5.0 + 7.0 * random.unit(), 50.0 * random.unit() - 25.0);
+        for (index, value) in picture.rgb.iter_mut().enumerate() {
+            let (column, row) = ((index / 3 % 320) as f64, (index / 960) as f64);
+            let squared = (column - x).powi(2) + (row - y).powi(2);
+            let spot = dark * (-squared / radius.powi(2)).exp();
+            *value = (f64::from(*value) + spot).clamp(0.0, 255.0) as u8;
+        }
+    }
+    dynamic(&picture)
+}
+
 /// Each picture a second time, as another file with another name: the threshold is what it is without.
 #[test]
 fn copies_in_the_folder_do_not_lower_the_threshold() {
-    let once = folder("copies-once");
-    save_good(&once, 24);
+    let (once, twice) = (folder("copies-once"), folder("copies-twice"));
+    for seed in 0..24 {
+        let name = format!("{seed:03}.png");
+        grained(seed).save(once.join(&name)).unwrap();
+        std::fs::copy(once.join(&name), twice.join(&name)).unwrap();
+    }
     let (output, out) = fit(&once, &[], 0);
     let alone = info(&out);
     assert!(!text(&output.stderr).contains("copies"), "{output:?}");
     assert!(alone.get("copies").is_none(), "{alone}");
 
-    let twice = folder("copies-twice");
-    save_good(&twice, 24);
     for seed in 0..24u64 {
-        let image = dynamic(&picture(seed));
+        let image = grained(seed);
         // In an order that has nothing to do with the names of what they are copies of.
         let path = |end: &str| twice.join(format!("x{:02}-{}.{end}", 7 * seed % 24, seed % 5));
         match seed % 3 {
             0 => image.save(path("bmp")).unwrap(),
-            1 => std::fs::write(path("jpg"), jpeg(&image, 95)).unwrap(),
+            1 => std::fs::write(path("jpg"), jpeg(&image, 80)).unwrap(),
             _ => {
                 let mut brighter = image.into_rgb8();
                 for value in brighter.iter_mut() {
@@ -278,19 +297,16 @@ fn the_bits_that_a_camera_uses_are_found_and_kept() {
         "threshold",
         info(&found)["threshold"].as_f64().unwrap(),
         info(&first)["threshold"].as_f64().unwrap(),
-        0.05,
+        0.1,
     );
     let defective = Part::defective(50, 0.4, 0.6).picture(320, 240);
     let grey = dynamic(&defective).into_luma8();
     let files = [eight.join("unseen.png"), twelve.join("unseen.tiff")];
     grey.save(&files[0]).unwrap();
     deep(&grey, 4095.0).save(&files[1]).unwrap();
-    let expected = score_by(&first, &files[..1], 0).0[0];
     let (scores, said) = score_by(&found, &files, 0);
     assert_eq!(said, "");
-    for score in scores {
-        common::assert_close("12 bits", score, expected, 0.02);
-    }
+    common::assert_close("12 bits", scores[1], scores[0], 0.01);
     // Another camera: said once for all its files.
     let other = folder("bits-16");
     let bright = [other.join("a.png"), other.join("b.png")];
