@@ -274,12 +274,8 @@ fn frames_that_cannot_be_read_are_counted_and_pass_as_they_are() {
     }
     assert_eq!(learning.rig.stat::<u64>("failed"), 3);
     let (_, warnings) = learning.rig.messages();
-    // Memory that is not there and memory that is too small are two kinds.
-    assert_eq!(warnings.len(), 2, "{warnings:?}");
-    assert!(
-        warnings.iter().all(|warning| warning.contains("320x240")),
-        "{warnings:?}"
-    );
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("320x240"), "{warnings:?}");
     // And goes on.
     learning.show(&good(1));
     assert_eq!(learning.counts(), (1, 0, false));
@@ -386,6 +382,9 @@ fn learn_from(
     (std::mem::take(&mut metas.lock().unwrap()), stats)
 }
 
+/// A fit that goes on for long enough to do something meanwhile.
+const SLOW: &str = "method=patchcore learn-frames=10";
+
 /// No frame passes uninspected but those that are learnt from: the source waits for the fit.
 #[test]
 fn a_file_is_held_until_the_model_is_there() {
@@ -416,7 +415,7 @@ fn a_file_is_held_until_the_model_is_there() {
 
 #[test]
 fn a_seek_while_the_source_is_held_comes_at_once_and_the_fit_goes_on() {
-    let (metas, _) = learn_from("", "sought.vadlite", 60, "method=patchcore", |pipeline| {
+    let (metas, _) = learn_from("", "sought.vadlite", 60, SLOW, |pipeline| {
         let start = Instant::now();
         let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE;
         pipeline.seek_simple(flags, gst::ClockTime::ZERO).unwrap();
@@ -426,17 +425,16 @@ fn a_seek_while_the_source_is_held_comes_at_once_and_the_fit_goes_on() {
     let inspected = |meta: &gst::Structure| meta.get::<bool>("inspected").unwrap();
     let first = metas.iter().position(inspected).expect("no model");
     assert!(metas[first..].iter().all(inspected));
-    // The video from its beginning, and before it what was learnt from.
-    assert_eq!((first, metas.len()), (20, 80));
+    assert_eq!(first, 10);
 }
 
 #[test]
 fn a_model_that_is_set_while_the_source_is_held_lets_it_go() {
-    let (metas, stats) = learn_from("", "let-go.vadlite", 60, "method=patchcore", |pipeline| {
+    let (metas, stats) = learn_from("", "let-go.vadlite", 60, SLOW, |pipeline| {
         let element = pipeline.by_name("v").unwrap();
         element.set_property("model", model().path.to_str().unwrap());
     });
-    assert_eq!((metas.len(), stats.get::<u64>("inspected")), (60, Ok(40)));
+    assert_eq!((metas.len(), stats.get::<u64>("inspected")), (60, Ok(50)));
     assert!(!scratch().join("let-go.vadlite").exists());
 }
 

