@@ -143,7 +143,8 @@ fn ten_seconds(output: &str) -> (Line, Vec<String>, Vec<gst::Structure>) {
 
 #[test]
 fn a_peer_that_accepts_and_then_refuses_everything_is_left_in_peace() {
-    let devices: [(&str, fn(u16, bool) -> Reply); 7] = [
+    type Manners = fn(u16, bool) -> Reply;
+    let devices: [(&str, Manners); 7] = [
         ("exception to everything", |_, _| Reply::Exception(2)),
         ("exception to on", |_, on| match on {
             true => Reply::Exception(1),
@@ -272,8 +273,7 @@ fn heard_at_the_end(line: &Line) -> (Vec<String>, Vec<gst::Structure>) {
         gst::BusSyncReply::Drop
     });
     stop(line);
-    let heard = std::mem::take(&mut *heard.lock().unwrap());
-    heard
+    std::mem::take(&mut *heard.lock().unwrap())
 }
 
 #[test]

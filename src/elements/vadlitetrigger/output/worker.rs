@@ -1,6 +1,5 @@
 //! An output at work in its thread.
 
-use super::level::Level;
 use super::link::Link;
 use super::queue::Queue;
 use super::{Event, OutputError, Report, Target};
@@ -41,7 +40,6 @@ impl Output {
             move || Link::new(name.clone(), report.clone())
         };
         let (undelivered, tell) = (queue.clone(), link());
-        let mut level = Level::default();
         type Work = Box<dyn FnMut(&tokio::runtime::Runtime) + Send>;
         let mut work: Work = match target.clone() {
             #[cfg(feature = "mqtt")]
@@ -57,12 +55,15 @@ impl Output {
                 })
             }
             #[cfg(feature = "modbus")]
-            Target::Modbus(coil) => Box::new(move |runtime| {
-                runtime.block_on(super::modbus::run(&coil, &its, &mut link(), &mut level));
-            }),
+            Target::Modbus(coil) => {
+                let mut level = super::level::Level::default();
+                Box::new(move |runtime| {
+                    runtime.block_on(super::modbus::run(&coil, &its, &mut link(), &mut level));
+                })
+            }
             #[cfg(feature = "gpio")]
             Target::Gpio(line) => {
-                let request = line.request()?;
+                let (request, mut level) = (line.request()?, super::level::Level::default());
                 Box::new(move |runtime| {
                     runtime.block_on(super::gpio::run(&request, &its, &mut link(), &mut level));
                 })
