@@ -257,7 +257,7 @@ fn a_seek_is_no_loss_and_what_is_lost_after_it_is_told() {
         .add_probe(gst::PadProbeType::BUFFER, move |_, info| {
             count.fetch_add(1, Ordering::Relaxed);
             match info.buffer().unwrap().offset() {
-                130 => gst::PadProbeReturn::Drop,
+                130 => gst::PadProbeReturn::Handled,
                 _ => gst::PadProbeReturn::Ok,
             }
         });
