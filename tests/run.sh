@@ -124,6 +124,7 @@ lint() {
     run "lints" cargo clippy --release --all-targets --locked -- -D warnings
     run "features" sh tests/features.sh
     run "circles of imports" python3 tests/circles.py
+    run "tests that are named" python3 tests/named_tests.py
     run "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --locked
 }
 
