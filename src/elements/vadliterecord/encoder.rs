@@ -52,7 +52,7 @@ impl Encoder {
             name => {
                 usable(name).map_err(|source| StartError::Encoder {
                     name: name.to_owned(),
-                    source,
+                    source: Box::new(source),
                     usable: Reasons::list(ENCODERS.iter().filter(|name| usable(name).is_ok())),
                 })?;
                 name.to_owned()

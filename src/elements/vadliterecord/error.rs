@@ -23,7 +23,7 @@ pub enum StartError {
     )]
     Encoder {
         name: String,
-        source: Unusable,
+        source: Box<Unusable>,
         usable: String,
     },
     #[error("the property encoder: GStreamer has no element {0}; leave it out, or install it")]

@@ -173,7 +173,7 @@ impl Retention {
                 order.push((known.complete, known.order, name, found));
             }
         }
-        order.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        order.sort_unstable_by_key(|it| (it.0, it.1));
         for (complete, _, name, found) in order {
             if (self.bytes == 0 || held <= self.bytes) && (self.files == 0 || count <= self.files) {
                 break;
