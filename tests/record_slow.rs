@@ -232,7 +232,7 @@ struct Tracked(Vec<u8>);
 static ALIVE: AtomicUsize = AtomicUsize::new(0);
 
 impl Tracked {
-    fn new(size: usize) -> gst::Buffer {
+    fn buffer(size: usize) -> gst::Buffer {
         ALIVE.fetch_add(size, Ordering::SeqCst);
         gst::Buffer::from_slice(Self(vec![0; size]))
     }
@@ -258,7 +258,7 @@ fn push_large(feed: &mut Feed, from: u64, dropped: u64) -> (u64, usize) {
     let (mut frame, mut most) = (from, 0);
     while feed.stat("dropped") < dropped {
         assert!(frame < from + 1000, "nothing is dropped");
-        let buffer = Tracked::new(4000 * 3000 * 3 / 2);
+        let buffer = Tracked::buffer(4000 * 3000 * 3 / 2);
         feed.push_buffer(buffer, Some(frame * FRAME), frame > 3);
         most = most.max(ALIVE.load(Ordering::SeqCst));
         frame += 1;
@@ -274,7 +274,7 @@ fn a_slow_encoder_costs_frames_and_not_memory() {
     let properties = format!("location=\"{}\" encoder=slowjpegenc", folder.display());
     let mut feed = Feed::new(&properties, true, 4000);
     // The trial of the encoder is over.
-    feed.push_buffer(Tracked::new(4000 * 3000 * 3 / 2), Some(0), false);
+    feed.push_buffer(Tracked::buffer(4000 * 3000 * 3 / 2), Some(0), false);
     ENCODER.set_closed(true);
     let (frames, most) = push_large(&mut feed, 1, 20);
     ENCODER.set_closed(false);
@@ -338,7 +338,7 @@ fn a_slow_disk_holds_up_a_file_and_not_its_stop() {
     DISK.set_closed(true);
     let pushes = std::thread::spawn(move || {
         for frame in 0..12 {
-            let buffer = Tracked::new(4000 * 3000 * 3 / 2);
+            let buffer = Tracked::buffer(4000 * 3000 * 3 / 2);
             feed.push_buffer(buffer, Some(frame * FRAME), frame == 3);
         }
         feed
