@@ -68,8 +68,10 @@ fn grained(seed: u64) -> DynamicImage {
         for (index, value) in picture.rgb.iter_mut().enumerate() {
             let (column, row) = ((index / 3 % 320) as f64, (index / 960) as f64);
             let squared = (column - x).powi(2) + (row - y).powi(2);
-            let spot = dark * (-squared / radius.powi(2)).exp();
-            *value = (f64::from(*value) + spot).clamp(0.0, 255.0) as u8;
+            if squared < 9.0 * radius.powi(2) {
+                let spot = dark * (-squared / radius.powi(2)).exp();
+                *value = (f64::from(*value) + spot).clamp(0.0, 255.0) as u8;
+            }
         }
     }
     dynamic(&picture)
