@@ -81,7 +81,9 @@ impl ObjectImpl for VadLiteTrigger {
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         match pspec.name() {
             // A password may stand in it, if by mistake.
-            "output" => gst::debug!(CAT, imp = self, "the property output is set"),
+            name @ ("output" | "credentials") => {
+                gst::debug!(CAT, imp = self, "the property {name} is set");
+            }
             name => gst::debug!(CAT, imp = self, "the property {name} is {value:?}"),
         }
         let set = self.settings.lock().set(pspec.name(), value);
