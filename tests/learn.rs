@@ -415,7 +415,7 @@ fn a_file_is_held_until_the_model_is_there() {
 
 #[test]
 fn a_seek_while_the_source_is_held_comes_at_once_and_the_fit_goes_on() {
-    let (metas, _) = learn_from("", "sought.vadlite", 60, SLOW, |pipeline| {
+    let (metas, _) = learn_from("", "sought.vadlite", 20, SLOW, |pipeline| {
         let start = Instant::now();
         let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE;
         pipeline.seek_simple(flags, gst::ClockTime::ZERO).unwrap();
