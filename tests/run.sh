@@ -12,7 +12,10 @@ slow="
     cli_research    fits every method of a study
     killed          starts and kills recordings and brokers
     learn           live streams that learn and fit
+    learn_launch    learns under gst-launch-1.0 with every kind of sink
     model_file      damages a model file in hundreds of places
+    outputs         peers that misbehave in real time
+    random_frames   thousands of frames
     record_slow     frames of 12 megapixels
     reload          live streams over several models
     report          a browser
