@@ -94,7 +94,7 @@ fn info_shows_the_metadata() {
 fn a_reader_that_leaves_early_is_no_error() {
     let folder = folder("head");
     let path = folder.join("a.png");
-    Part::good(505).picture(32, 32).save(&path);
+    Part::good(505).picture(320, 240).save(&path);
     let path = path.to_str().unwrap();
     let model = model().path.to_str().unwrap();
     let mut score = vec!["score", "--json", "--model", model];

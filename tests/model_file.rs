@@ -227,7 +227,12 @@ fn metadata_of_another_version_or_kind() {
     for name in Parts::of(&original()).metadata.keys() {
         let mut parts = Parts::of(&original());
         parts.metadata.remove(name);
-        refused(&parts.save("lacking.vadlite"), &["damaged", name]);
+        let path = parts.save("lacking.vadlite");
+        // Files from before there was this open as they did.
+        match name.as_str() {
+            "copies" | "image_size" | "sample_bits" => drop(open(&path).unwrap()),
+            _ => refused(&path, &["damaged", name]),
+        }
     }
 }
 

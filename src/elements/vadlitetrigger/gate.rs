@@ -275,8 +275,12 @@ impl Gate {
         settings: &LiveSettings,
     ) {
         let after = Duration::from_nanos(now.saturating_sub(part.due));
+        let due = self
+            .running(element, now)
+            .saturating_sub(after.as_nanos() as u64);
         let pulse = Pulse {
             part,
+            due,
             fired: Instant::now(),
             // All that nobody has seen is rejected.
             width: Duration::from_nanos(settings.pulse.max(part.unseen_for)),
@@ -292,15 +296,14 @@ impl Gate {
             time::display(now),
             nick(settings.decision)
         );
-        let fired = self.running(element, now);
         let message = PulseFired {
             part: part.number,
             frame: part.worst_frame,
             score: part.score,
             threshold: part.threshold,
             reason: pulse.reason(),
-            due: fired.saturating_sub(after.as_nanos() as u64),
-            fired,
+            due,
+            fired: due + after.as_nanos() as u64,
             pulse: pulse.width.as_nanos() as u64,
             late: part.late,
             dropped,

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy)]
 pub struct Pulse {
     pub part: Part,
+    /// The running time at which the part is at the gate, in nanoseconds.
+    pub due: u64,
     /// When it was fired, and for how long the gate is to stay open.
     pub fired: Instant,
     pub width: Duration,

@@ -23,7 +23,7 @@ fn payload(pulse: &Pulse) -> String {
         "score": part.score,
         "threshold": part.threshold,
         "reason": pulse.reason(),
-        "due": part.due,
+        "due": pulse.due,
         "late": (pulse.late + waited).as_nanos() as u64,
         "pulse": pulse.width.as_nanos() as u64,
         "time": humantime::format_rfc3339_millis(std::time::SystemTime::now() - waited).to_string(),

@@ -47,6 +47,7 @@ pub fn pulse(number: u64, width: Duration) -> Pulse {
     let part = Part::flagged(number);
     Pulse {
         part,
+        due: 0,
         fired: Instant::now(),
         width,
         late: Duration::ZERO,
