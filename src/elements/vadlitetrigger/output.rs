@@ -140,6 +140,10 @@ impl Output {
         match *target {}
     }
 
+    pub fn push(&self, _pulse: Pulse) -> Option<Pulse> {
+        match *self {}
+    }
+
     pub fn hold(&self, _held: bool) {
         match *self {}
     }
