@@ -111,7 +111,7 @@ fn eight_bits(samples: &[u16], bits: Option<u8>) -> Vec<u8> {
 /// A file's picture, to be shown.
 ///
 /// # Errors
-/// As [`decode::decode`].
+/// As `decode::decode`.
 pub fn picture(path: &Path, reading: Reading) -> anyhow::Result<RgbImage> {
     let image = decode::decode(path, reading.limit)?;
     let (width, height) = (image.width(), image.height());
