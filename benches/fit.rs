@@ -49,9 +49,12 @@ fn fit(paths: &[PathBuf], recipe: Recipe, file: &Path) -> anyhow::Result<f64> {
 /// Pictures to work on where none are named.
 fn generated(folder: &Path) -> anyhow::Result<()> {
     for number in 0..24u32 {
+        // Of blocks, so that none is a copy of another one.
+        let mut random = fastrand::Rng::with_seed(number.into());
+        let blocks: Vec<u8> = (0..8 * 6).map(|_| random.u8(0..60)).collect();
         let picture = image::RgbImage::from_fn(320, 240, |x, y| {
-            let noise = (x * 31 + y * 17 + number * 101) % 23;
-            image::Rgb([(x / 2) as u8 + noise as u8, (y / 2) as u8, noise as u8 * 8])
+            let block = blocks[(y / 40 * 8 + x / 40) as usize];
+            image::Rgb([(x / 2) as u8 + block, (y / 2) as u8 + block, 2 * block])
         });
         picture.save(folder.join(format!("{number:02}.png")))?;
     }

@@ -6,13 +6,12 @@ mod textfile;
 
 use super::VadLite;
 use super::error::ValueError;
-use super::settings::Settings;
 use crate::net::address::AddressError;
 #[cfg(feature = "mqtt")]
 use crate::net::broker::{Broker, BrokerError};
 use crate::thread::Owned;
 use gst::prelude::*;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How often.
@@ -56,18 +55,22 @@ pub struct Export {
 }
 
 impl Export {
-    /// Starts the threads that properties ask for.
+    /// Starts the threads that the properties `stats-file` and `stats-mqtt` ask for, the latter empty where it does not.
     ///
     /// # Errors
     /// A file that cannot be written, an address or credentials that are wrong, or no thread to be had.
-    pub fn start(element: &VadLite, settings: &Settings) -> Result<Self, ExportError> {
+    pub fn start(
+        element: &VadLite,
+        file: Option<&Path>,
+        address: &str,
+        credentials: Option<&str>,
+    ) -> Result<Self, ExportError> {
         let mut workers = Vec::new();
-        if let Some(file) = &settings.stats_file {
+        if let Some(file) = file {
             workers.push(textfile::start(element, file)?);
         }
-        if !settings.stats_mqtt.is_empty() {
-            let credentials = settings.credentials.as_deref();
-            workers.push(mqtt::start(element, &settings.stats_mqtt, credentials)?);
+        if !address.is_empty() {
+            workers.push(mqtt::start(element, address, credentials)?);
         }
         Ok(Self { _workers: workers })
     }

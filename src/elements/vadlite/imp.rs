@@ -237,8 +237,13 @@ impl VadLite {
             }
         }
         *self.stats.lock() = stats;
-        let export = Export::start(&element, settings)
-            .map_err(|error| gst::error_msg!(gst::ResourceError::OpenWrite, ("{error}")))?;
+        let export = Export::start(
+            &element,
+            settings.stats_file.as_deref(),
+            &settings.stats_mqtt,
+            settings.credentials.as_deref(),
+        )
+        .map_err(|error| gst::error_msg!(gst::ResourceError::OpenWrite, ("{error}")))?;
         Ok((Session::new(mode, loader), export))
     }
 

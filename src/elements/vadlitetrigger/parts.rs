@@ -2,7 +2,6 @@
 
 use super::belt::Belt;
 use super::observation::{Inspection, Observation};
-use super::settings::LiveSettings;
 
 /// Parts between camera and gate that are remembered; more is a mistaken `delay`.
 pub const MOST: usize = 10_000;
@@ -57,14 +56,6 @@ pub enum AtGate {
 }
 
 impl AtGate {
-    /// What was taken at this time on the gate's clock.
-    pub fn of(taken: u64, settings: &LiveSettings, belt: &Belt) -> Self {
-        match settings.goes_by_belt() {
-            true => Self::Position(belt.position(taken) + settings.distance),
-            false => Self::Time(taken.saturating_add(settings.delay)),
-        }
-    }
-
     /// When that is, if the belt goes on as it does; `None` while it stands.
     pub fn time(self, belt: &Belt) -> Option<u64> {
         match self {

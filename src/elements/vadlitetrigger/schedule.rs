@@ -71,6 +71,14 @@ struct Silence {
     to: Option<AtGate>,
 }
 
+/// When what was taken at this time is at the gate.
+fn at_gate(taken: u64, settings: &LiveSettings, belt: &Belt) -> AtGate {
+    match settings.goes_by_belt() {
+        true => AtGate::Position(belt.position(taken) + settings.distance),
+        false => AtGate::Time(taken.saturating_add(settings.delay)),
+    }
+}
+
 impl Schedule {
     /// Takes in what a frame shows that arrives at `now`.
     pub fn frame(
@@ -107,7 +115,7 @@ impl Schedule {
         let unseen = before.map_or(0, |before| taken.along.saturating_sub(before.along));
         let view = View {
             along: taken.along,
-            at_gate: AtGate::of(taken.at, settings, &self.belt),
+            at_gate: at_gate(taken.at, settings, &self.belt),
             reject,
             unseen: if failed {
                 unseen.min(settings.merge_window)
@@ -142,7 +150,7 @@ impl Schedule {
         for step in 1..=steps {
             let view = View {
                 along: before.along + step * along,
-                at_gate: AtGate::of(before.at + step * at, settings, &self.belt),
+                at_gate: at_gate(before.at + step * at, settings, &self.belt),
                 reject: Some(Reason::FailSafe),
                 // The frame behind the last of them is there.
                 unseen: if step < steps { along } else { 0 },
@@ -155,7 +163,7 @@ impl Schedule {
 
     /// A frame has been inspected.
     fn cover(&mut self, taken: Taken, settings: &LiveSettings, now: u64) {
-        self.end_silence(AtGate::of(taken.at, settings, &self.belt));
+        self.end_silence(at_gate(taken.at, settings, &self.belt));
         if self.started {
             self.covered = Some(Covered {
                 taken: taken.at,
@@ -232,7 +240,7 @@ impl Schedule {
             Some(last) if last.to.is_none() => {}
             Some(last) if full => last.to = None,
             _ => self.silences.push_back(Silence {
-                from: AtGate::of(covered.taken, settings, &self.belt),
+                from: at_gate(covered.taken, settings, &self.belt),
                 to: None,
             }),
         }
@@ -276,7 +284,7 @@ impl Schedule {
 
     /// No more frames are waited for.
     pub fn end(&mut self, settings: &LiveSettings, now: u64) {
-        self.end_silence(AtGate::of(now, settings, &self.belt));
+        self.end_silence(at_gate(now, settings, &self.belt));
         self.covered = None;
     }
 
