@@ -131,14 +131,6 @@ lint() {
     run "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --locked
 }
 
-# The quick tests, and of the slow ones those that are not among the words.
-all_but() {
-    quick
-    while read -r name; do
-        case " $* " in *" $name "*) ;; *) echo "--test $name" ;; esac
-    done <"$log/slow"
-}
-
 if [ "$tier" = --fast ]; then
     need rustfmt
     run "format" cargo fmt --check
@@ -161,13 +153,7 @@ if [ "$tier" = --lint ]; then
 fi
 run "tests' build" cargo test --release --locked --no-run
 run "aarch64" awaited aarch64
-# The belt runs in real time and is idle for most of it.
-aside belt cargo test --release --locked --test belt
-chosen=$(all_but belt)
-# shellcheck disable=SC2086 # a list of words
-run "tests" cargo test --release --locked --bins $chosen
-run "belt" awaited belt
-run "documentation tests" cargo test --release --locked --doc
+run "tests" cargo test --release --locked
 # Once each, to see that they work; the times are for a quiet machine.
 run "benchmarks" cargo bench --locked -- --test
 run "models" sh tests/models.sh
