@@ -134,6 +134,9 @@ pub mod panics {
 
     static WANTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
+    /// For tests that start what others want to panic: who wants a panic gets it in whatever thread comes by first.
+    pub static ALONE: Mutex<()> = Mutex::new(());
+
     /// The next thread that comes to the point of this name panics there, once.
     pub fn want(name: &str) {
         WANTED.lock().push(name.to_owned());

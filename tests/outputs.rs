@@ -7,7 +7,7 @@
 mod common;
 
 use common::broker::Broker;
-use common::element::{init, start_error};
+use common::element::{init, output_refused};
 use common::line::{Line, Shown};
 use common::plc::{Device, Edge, Reply};
 use common::port::Port;
@@ -432,14 +432,6 @@ fn threads_do_not_pile_up() {
 #[test]
 fn secrets_in_the_wrong_place_are_not_repeated() {
     init();
-    let refusal = |output: &str, credentials: &str| {
-        let element = gst::ElementFactory::make("vadlitetrigger")
-            .property("output", output)
-            .property("credentials", credentials)
-            .build()
-            .unwrap();
-        start_error(&element)
-    };
     for output in [
         "mqtt:/me:hunter2@broker/a",
         "me:hunter2@broker",
@@ -451,7 +443,7 @@ fn secrets_in_the_wrong_place_are_not_repeated() {
         "mqtt://broker/a password=hunter2",
         "modbus-tcp://plc/1?hunter2",
     ] {
-        let error = refusal(output, "");
+        let error = output_refused(output, "");
         assert!(error.contains("property output"), "{error}");
         assert!(!error.contains("hunter2"), "{output}: {error}");
     }
@@ -461,7 +453,7 @@ fn secrets_in_the_wrong_place_are_not_repeated() {
         "user=me password=hunter2",
         "me hunter2",
     ] {
-        let error = refusal("mqtt://broker/a", credentials);
+        let error = output_refused("mqtt://broker/a", credentials);
         assert!(error.contains("property credentials"), "{error}");
         assert!(!error.contains("hunter2"), "{credentials}: {error}");
     }

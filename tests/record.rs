@@ -4,7 +4,8 @@ mod common;
 
 use common::element::init;
 use common::recordings::{
-    FRAME, folder, json, play, record, record_results, result, source, videos,
+    FRAME, folder, json, play, record, record_results, recorder, result, small_frame, source,
+    videos,
 };
 use gst::prelude::*;
 use std::path::PathBuf;
@@ -225,17 +226,22 @@ fn an_incident_that_goes_on_continues_in_another_file() {
     assert_eq!(listed, all);
 }
 
-#[test]
-fn a_new_size_makes_a_new_file() {
-    let folder = folder("sizes");
+/// 60 frames of one size, and 60 of another.
+fn two_sizes() -> String {
     let part = |size| {
         format!("videotestsrc num-buffers=60 ! video/x-raw,format=I420,{size},framerate=30/1 ! c.")
     };
-    let source = format!(
+    format!(
         "{} {} concat name=c",
         part("width=320,height=240"),
         part("width=160,height=120")
-    );
+    )
+}
+
+#[test]
+fn a_new_size_makes_a_new_file() {
+    let folder = folder("sizes");
+    let source = two_sizes();
     record(
         &source,
         &format!("location={}", folder.display()),
@@ -252,14 +258,7 @@ fn a_new_size_makes_a_new_file() {
 #[test]
 fn a_new_size_within_an_incident_loses_nothing_of_it() {
     let folder = folder("sizes within");
-    let part = |size| {
-        format!("videotestsrc num-buffers=60 ! video/x-raw,format=I420,{size},framerate=30/1 ! c.")
-    };
-    let source = format!(
-        "{} {} concat name=c",
-        part("width=320,height=240"),
-        part("width=160,height=120")
-    );
+    let source = two_sizes();
     let properties = format!("location=\"{}\" post-roll=1000000000", folder.display());
     record(&source, &properties, &[50]);
     let frames: Vec<_> = videos(&folder)
@@ -279,24 +278,11 @@ fn a_new_size_within_an_incident_loses_nothing_of_it() {
 fn a_flush_takes_what_is_on_its_way() {
     init();
     let folder = folder("flush");
-    let element = gst::ElementFactory::make("vadliterecord")
-        .property("location", folder.to_str().unwrap())
-        .property("encoder", "jpegenc")
-        .build()
-        .unwrap();
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
-    let mut harness = gst_check::Harness::with_element(&element, Some("sink"), None);
-    harness.set_src_caps_str("video/x-raw,format=I420,width=64,height=48,framerate=30/1");
-    harness.play();
+    let (element, bus, mut harness) = recorder(&folder);
     let push = |harness: &mut gst_check::Harness, frame: u64, flagged| {
-        let mut buffer = gst::Buffer::with_size(64 * 48 * 3 / 2).unwrap();
-        let inner = buffer.get_mut().unwrap();
-        inner.set_pts(gst::ClockTime::from_nseconds(frame * FRAME));
-        result("made-up.vadlite", frame, flagged)
-            .write(inner)
+        harness
+            .push(small_frame(frame, frame * FRAME, flagged))
             .unwrap();
-        harness.push(buffer).unwrap();
     };
     // Nothing gets to the encoder before the flush.
     let children = element.downcast_ref::<gst::Bin>().unwrap().children();

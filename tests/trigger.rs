@@ -8,7 +8,7 @@
 mod common;
 
 use common::broker::Broker;
-use common::element::{init, start_error};
+use common::element::{init, output_refused, start_error};
 use common::line::{Line, Shown};
 use common::plc::{COILS, Plc};
 use common::port::Port;
@@ -786,15 +786,7 @@ fn a_lost_element_is_reported_by_its_last_will() {
 #[test]
 fn what_cannot_work_is_refused_at_the_start() {
     init();
-    let refusal = |output: &str, credentials: &str| {
-        let element = gst::ElementFactory::make("vadlitetrigger")
-            .property("output", output)
-            .property("credentials", credentials)
-            .build()
-            .unwrap();
-        start_error(&element)
-    };
-    let error = refusal("mqtt://me:hunter2@broker/a", "");
+    let error = output_refused("mqtt://me:hunter2@broker/a", "");
     assert!(
         error.contains("property output") && error.contains("credentials"),
         "{error}"
@@ -805,25 +797,25 @@ fn what_cannot_work_is_refused_at_the_start() {
         "mqtt://me:hunter2 @broker/a",
         "mqtt://me:1#hunter2@broker/a",
     ] {
-        let error = refusal(mistyped, "");
+        let error = output_refused(mistyped, "");
         assert!(
             error.contains("credentials") && !error.contains("hunter2"),
             "{error}"
         );
     }
-    let error = refusal("mqtt://broker/a?qos=0", "");
+    let error = output_refused("mqtt://broker/a?qos=0", "");
     assert!(
         error.contains("?qos") && error.contains("mqtt://HOST"),
         "{error}"
     );
-    let error = refusal("mqtt://broker/a", "/nonexistent/secrets");
+    let error = output_refused("mqtt://broker/a", "/nonexistent/secrets");
     assert!(
         error.contains("property credentials") && error.contains("/nonexistent/secrets"),
         "{error}"
     );
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "user=me\nhunter2").unwrap();
-    let error = refusal("mqtt://broker/a", file.path().to_str().unwrap());
+    let error = output_refused("mqtt://broker/a", file.path().to_str().unwrap());
     assert!(
         error.contains("password=") && !error.contains("hunter2"),
         "{error}"
@@ -835,6 +827,6 @@ fn what_cannot_work_is_refused_at_the_start() {
         error.contains("property watchdog") && error.contains("2000000000 is 2000 ms"),
         "{error}"
     );
-    let error = refusal("gpio://gpiochip77/3", "");
+    let error = output_refused("gpio://gpiochip77/3", "");
     assert!(error.contains("gpiochip77"), "{error}");
 }

@@ -1,8 +1,8 @@
 //! MQTT brokers: their addresses, how to connect, and what becomes of a connection that breaks.
 
 use super::address::{self, Address, AddressError, Reason};
-use super::dialer::Dialer;
-use rumqttc::{AsyncClient, EventLoop, LastWill, MqttOptions, QoS};
+use super::dialer::{Dialer, Unreachable};
+use rumqttc::{AsyncClient, ConnectionError, EventLoop, LastWill, MqttOptions, QoS};
 use rustls_native_certs::CertificateResult;
 use std::sync::Arc;
 use std::time::Duration;
@@ -251,6 +251,11 @@ impl Secrets {
         }
         Ok(secrets)
     }
+}
+
+/// Whether nobody has accepted a connection; otherwise somebody has, and then broken it off.
+pub fn is_unreachable(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::Io(error) if Unreachable::is_reason_of(error))
 }
 
 /// A client that sends small messages at once, and what drives it.

@@ -42,6 +42,16 @@ pub fn start_error(element: &gst::Element) -> String {
     error.error().message().to_owned()
 }
 
+/// Why a trigger with this output does not start.
+pub fn output_refused(output: &str, credentials: &str) -> String {
+    let element = gst::ElementFactory::make("vadlitetrigger")
+        .property("output", output)
+        .property("credentials", credentials)
+        .build()
+        .unwrap();
+    start_error(&element)
+}
+
 /// The element between a source and a sink pad, with a bus of its own.
 pub struct Rig {
     harness: gst_check::Harness,

@@ -341,3 +341,29 @@ impl Drop for Feed {
         let _ = self.pipeline.set_state(gst::State::Null);
     }
 }
+
+/// The element that records small frames as JPEGs into `folder`, with what it posts and what it is fed by; playing.
+pub fn recorder(folder: &Path) -> (gst::Element, gst::Bus, gst_check::Harness) {
+    let element = gst::ElementFactory::make("vadliterecord")
+        .property("location", folder.to_str().unwrap())
+        .property("encoder", "jpegenc")
+        .build()
+        .unwrap();
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    let mut harness = gst_check::Harness::with_element(&element, Some("sink"), None);
+    harness.set_src_caps_str("video/x-raw,format=I420,width=64,height=48,framerate=30/1");
+    harness.play();
+    (element, bus, harness)
+}
+
+/// A frame for it of this number and time in nanoseconds.
+pub fn small_frame(number: u64, time: u64, flagged: bool) -> gst::Buffer {
+    let mut buffer = gst::Buffer::with_size(64 * 48 * 3 / 2).unwrap();
+    let inner = buffer.get_mut().unwrap();
+    inner.set_pts(gst::ClockTime::from_nseconds(time));
+    result("made-up.vadlite", number, flagged)
+        .write(inner)
+        .unwrap();
+    buffer
+}

@@ -5,7 +5,7 @@ const JITTER: f64 = 0.45;
 /// How far a frame may be from the middle of where it may belong, in frames: two of opposite jitter at first.
 const UNSETTLED: f64 = 0.82;
 /// The same once so many frames have shown where they belong. Over a half, since jitter is to be no loss.
-const SETTLED: (u32, f64) = (8, 0.6);
+const SETTLED: (u32, f64) = (32, 0.6);
 /// By how much a source's clock may go wrong with each frame, in frames.
 const CLOCK: f64 = 0.01;
 /// Frames of which each has begun where the one before it ended, until a later one says that some are missing: where the frame rate

@@ -19,7 +19,7 @@ const ENCODERS: [&str; 5] = [
     "jpegenc",
 ];
 /// Frames that may wait for the encoder, in number and in bytes; with a live source the oldest of more go. One alone may be larger.
-const QUEUED: u32 = 30;
+pub const QUEUED: u32 = 30;
 pub const QUEUED_BYTES: u32 = 256 << 20;
 
 /// The elements from raw to encoded frames, in a bin.

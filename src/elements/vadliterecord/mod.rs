@@ -57,6 +57,7 @@ mod imp;
 mod inbox;
 mod incident;
 mod picture;
+mod queued;
 mod recorder;
 mod retention;
 mod settings;

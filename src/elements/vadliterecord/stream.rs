@@ -1,10 +1,11 @@
 //! The way to the recorder: raw frames with their results before the encoder, and encoded ones behind it.
 
 use super::CAT;
-use super::encoder::Encoder;
+use super::encoder::{Encoder, QUEUED};
 use super::inbox::{Flagged, Inbox, Message, Refusal};
 use super::incident::FlaggedFrame;
 use super::picture::{Budget, HeldFrame};
+use super::queued::Queued;
 use super::stats::Stats;
 use super::timeline::{Arrival, Fault, Timeline};
 use crate::detector::error::Chain;
@@ -25,6 +26,7 @@ const FINISH: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a frame lasts where the caps do not say.
 const FRAME: u64 = 1_000_000_000 / 30;
+const ENCODER_SLOW: &str = "the encoder is too slow for them";
 
 /// What the streaming threads share between start and stop. The recorder ends when the last owner is gone; the encoder's elements own none.
 pub struct Stream {
@@ -34,6 +36,7 @@ pub struct Stream {
     pad: gst::Pad,
     encoder: Encoder,
     format: Mutex<Format>,
+    queued: Mutex<Queued>,
     /// The memory of raw frames that the recorder holds.
     budget: Arc<Budget>,
     began: Instant,
@@ -82,6 +85,7 @@ impl Stream {
                 timeline: Timeline::default(),
                 next_key: None,
             }),
+            queued: Mutex::new(Queued::new(QUEUED)),
             budget: Arc::default(),
             began: Instant::now(),
         });
@@ -104,6 +108,8 @@ impl Stream {
     fn begin_anew(&self) {
         let mut format = self.format.lock();
         (format.timeline, format.next_key) = (Timeline::default(), None);
+        drop(format);
+        *self.queued.lock() = Queued::new(QUEUED);
     }
 
     /// Waits until the last incident is on the disk, so that the end of the stream is reported after it.
@@ -139,7 +145,7 @@ impl Stream {
             Err(Refusal::Full) => {
                 // The next one is as good as any to begin with again.
                 self.format.lock().next_key = None;
-                self.drop_frame("the disk is too slow for them");
+                self.drop_frames(1, "the disk is too slow for them");
             }
             // Its panic has been told.
             Err(Refusal::Closed) => {
@@ -152,9 +158,12 @@ impl Stream {
         }
     }
 
-    fn drop_frame(&self, reason: &str) {
-        let tell = self.stats.lock().add_dropped(1);
-        gst::debug!(CAT, obj = self.pad, "frame dropped: {reason}");
+    fn drop_frames(&self, count: u64, reason: &str) {
+        if count == 0 {
+            return;
+        }
+        let tell = self.stats.lock().add_dropped(count);
+        gst::debug!(CAT, obj = self.pad, "{count} frames dropped: {reason}");
         if tell {
             self.warn(&format!(
                 "frames are missing in the recording, and the pipeline goes on: {reason}"
@@ -229,6 +238,8 @@ impl Stream {
     /// Gives a frame its place in time, and passes it on to the recorder if it is flagged: once for each result that flags it.
     fn handle_frame(&self, buffer: &mut gst::Buffer) {
         let time = self.set_time(buffer);
+        let dropped = self.queued.lock().enter(time);
+        self.drop_frames(dropped, ENCODER_SLOW);
         let (mut results, mut flagged, mut unread) = (0, 0, None);
         FrameResult::read_all(buffer, |result| {
             results += 1;
@@ -360,7 +371,7 @@ impl Stream {
             held,
         }));
         if sent == Err(Refusal::Full) {
-            self.drop_frame("the disk is too slow for them");
+            self.drop_frames(1, "the disk is too slow for them");
         }
     }
 
@@ -404,14 +415,17 @@ fn listen_before(queue: &gst::Element, stream: Weak<Stream>) {
             gst::PadProbeReturn::Ok
         });
     }
-    queue.connect("overrun", false, move |_| {
-        if let Some(stream) = stream.upgrade()
-            && stream.is_live()
-        {
-            stream.drop_frame("the encoder is too slow for them");
-        }
-        None
-    });
+    if let Some(pad) = queue.static_pad("src") {
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            if let Some(stream) = stream.upgrade()
+                && let Some(time) = info.buffer().and_then(|buffer| buffer.pts())
+            {
+                let dropped = stream.queued.lock().leave(time);
+                stream.drop_frames(dropped, ENCODER_SLOW);
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
 }
 
 fn listen_behind(sink: &gst_app::AppSink, stream: Weak<Stream>) {

@@ -103,13 +103,13 @@ impl Gate {
         if state.end == Some(End::Panicked) {
             return Err(gst::FlowError::Error);
         }
-        let waits = state.schedule.waits_for_frames();
+        let silent = state.schedule.is_silent();
         let parts = state.schedule.parts_on_their_way();
         let seen = state
             .schedule
             .frame(observation, arrival, settings, self.now());
         // Anything else only puts off what the thread waits for.
-        if waits || parts != state.schedule.parts_on_their_way() {
+        if silent || parts != state.schedule.parts_on_their_way() {
             self.wake(&state);
         }
         Ok(seen)
@@ -149,9 +149,9 @@ impl Gate {
     }
 
     /// At the end of the stream: waits until all that is on its way has been at the gate, as long as the belt goes on.
-    pub fn drain(&self, settings: &LiveSettings) {
+    pub fn drain(&self) {
         let mut state = self.state.lock();
-        state.schedule.end(settings, self.now());
+        state.schedule.end();
         self.wake(&state);
         while state.end.is_none()
             && !state.flushing
@@ -159,6 +159,8 @@ impl Gate {
         {
             self.changed.wait(&mut state);
         }
+        state.schedule.drained(self.now());
+        self.wake(&state);
     }
 
     /// Ends the thread, and whoever waits in [`Gate::drain`].
@@ -366,6 +368,7 @@ mod tests {
 
     #[test]
     fn a_panic_of_the_thread_is_an_error_of_the_element_and_ends_the_stream() {
+        let _alone = panics::ALONE.lock();
         gst::init().unwrap();
         crate::plugin_register_static().unwrap();
         let element = gst::ElementFactory::make("vadlitetrigger").build().unwrap();

@@ -275,7 +275,7 @@ impl BaseTransformImpl for VadLiteTrigger {
                         imp = self,
                         "end of stream: waits for parts on their way"
                     );
-                    gate.drain(&self.live_settings());
+                    gate.drain();
                     gst::debug!(CAT, imp = self, "end of stream goes on");
                 }
                 _ => {}

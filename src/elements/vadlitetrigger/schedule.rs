@@ -46,8 +46,10 @@ pub struct Schedule {
     stamps: Stamps,
     /// The last frame.
     last: Option<Taken>,
-    /// The last inspected frame, or the start; `None` before the start and after the end, when none is waited for.
+    /// The last inspected frame, or the start; `None` before the start.
     covered: Option<Covered>,
+    /// The stream has ended, and its last parts are on their way: no frames are waited for until they are at the gate.
+    draining: bool,
     /// The watchdog's time has passed since then.
     alarmed: bool,
     /// What passed the camera while none was inspected, in its order. Only the last may be open.
@@ -99,12 +101,6 @@ impl Schedule {
         }
         if observation.inspection == Inspection::Inspected {
             self.cover(taken, settings, now);
-        } else if self.started && self.covered.is_none() {
-            // The stream goes on after its end.
-            self.covered = Some(Covered {
-                taken: taken.at,
-                arrived: now,
-            });
         }
         let failed = observation.inspection == Inspection::Failed && reject && !self.alarmed;
         let reject = match observation.flagged {
@@ -161,23 +157,19 @@ impl Schedule {
         too_many
     }
 
-    /// A frame has been inspected.
+    /// A frame has been inspected, which ends a silence.
     fn cover(&mut self, taken: Taken, settings: &LiveSettings, now: u64) {
-        self.end_silence(at_gate(taken.at, settings, &self.belt));
+        self.alarmed = false;
+        if let Some(last) = self.silences.back_mut()
+            && last.to.is_none()
+        {
+            last.to = Some(at_gate(taken.at, settings, &self.belt));
+        }
         if self.started {
             self.covered = Some(Covered {
                 taken: taken.at,
                 arrived: now,
             });
-        }
-    }
-
-    fn end_silence(&mut self, to: AtGate) {
-        self.alarmed = false;
-        if let Some(last) = self.silences.back_mut()
-            && last.to.is_none()
-        {
-            last.to = Some(to);
         }
     }
 
@@ -207,7 +199,7 @@ impl Schedule {
         }
         let alarm = self.covered.and_then(|covered| match settings.watchdog {
             0 => None,
-            _ if self.alarmed => None,
+            _ if self.alarmed || self.draining => None,
             limit => Some(covered.arrived.saturating_add(limit)),
         });
         if alarm.is_some_and(|alarm| alarm <= now) {
@@ -282,10 +274,18 @@ impl Schedule {
         self.stamps.pause(running, now);
     }
 
-    /// No more frames are waited for.
-    pub fn end(&mut self, settings: &LiveSettings, now: u64) {
-        self.end_silence(at_gate(now, settings, &self.belt));
-        self.covered = None;
+    /// The stream has ended. What is on its way is waited for, and no frames are.
+    pub fn end(&mut self) {
+        self.draining = true;
+    }
+
+    /// It has been waited for. Where the element goes on to play, as it does when a network camera has ended its stream, the belt may too:
+    /// from here on frames are waited for again.
+    pub fn drained(&mut self, now: u64) {
+        self.draining = false;
+        if let Some(covered) = &mut self.covered {
+            covered.arrived = covered.arrived.max(now);
+        }
     }
 
     /// Frames to come do not follow on those before. What is on the belt stays there.
@@ -301,9 +301,9 @@ impl Schedule {
             || ends.into_iter().any(|to| to.time(&self.belt).is_some())
     }
 
-    /// Whether a frame that comes changes what is waited for, though it begins no part.
-    pub fn waits_for_frames(&self) -> bool {
-        self.alarmed || (self.started && self.covered.is_none())
+    /// No inspected frame has come for the watchdog's time: the next one changes what is waited for.
+    pub fn is_silent(&self) -> bool {
+        self.alarmed
     }
 
     /// Parts that are on their way.

@@ -3,7 +3,7 @@
 use super::{EVERY, ExportError, Worker};
 use crate::elements::vadlite::CAT;
 use crate::elements::vadlite::VadLite;
-use crate::net::backoff::Backoff;
+use crate::net::backoff::Standing;
 use crate::net::broker::{self, Broker, GRACE};
 use crate::thread::panic_point;
 use gst::prelude::*;
@@ -41,6 +41,7 @@ pub fn start(
             client,
             unacknowledged: 0,
             warned: false,
+            standing: Standing::default(),
         };
         if let Some(runtime) = &runtime {
             runtime.block_on(publisher.run(events, stopped.clone()));
@@ -59,14 +60,16 @@ struct Publisher {
     client: AsyncClient,
     /// Messages that the broker has not acknowledged yet.
     unacknowledged: usize,
-    /// A failure has been warned of since the last answer.
+    /// A failure has been warned of since the broker last took the statistics.
     warned: bool,
+    standing: Standing,
 }
 
 impl Publisher {
     /// Publishes until there is no more sender for `stopped`. While the broker is away nothing is kept: the next message says all.
     async fn run(mut self, mut events: EventLoop, mut stopped: watch::Receiver<()>) {
-        let mut backoff = Backoff::default();
+        // On this connection: since when the broker acknowledges, and how many messages.
+        let (mut answered, mut acknowledged) = (None::<Instant>, 0_u64);
         // When the next message is due, while there is a connection.
         let mut due: Option<Instant> = None;
         let mut end: Option<Instant> = None;
@@ -99,14 +102,23 @@ impl Publisher {
             match event {
                 Ok(Event::Incoming(Incoming::ConnAck(_))) => {
                     self.unacknowledged = 0;
+                    (answered, acknowledged) = (None, 0);
                     self.publish(self.broker.status(), "online".into());
                     due = Some(Instant::now());
                 }
                 Ok(Event::Incoming(Incoming::PubAck(_))) => {
                     self.log(format_args!("acknowledged"));
                     self.unacknowledged = self.unacknowledged.saturating_sub(1);
-                    self.warned = false;
-                    backoff.reset();
+                    answered.get_or_insert_with(Instant::now);
+                    acknowledged += 1;
+                    // The first is that the element is there.
+                    match acknowledged {
+                        1 => self.standing.answered(),
+                        _ => {
+                            self.standing.served();
+                            self.warned = false;
+                        }
+                    }
                 }
                 Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
                 Ok(_) => {}
@@ -114,7 +126,13 @@ impl Publisher {
                 Err(error) => {
                     due = None;
                     broker::forget(&mut events);
-                    let wait = backoff.next_wait();
+                    if let Some(since) = answered.take() {
+                        self.warned &= !self.standing.lived(since.elapsed());
+                    }
+                    let wait = match broker::is_unreachable(&error) {
+                        true => self.standing.unreachable(),
+                        false => self.standing.broke(false).unwrap_or_default(),
+                    };
                     self.failed(&error, wait);
                     if timeout(wait, stopped.changed()).await.is_ok() {
                         return;

@@ -6,7 +6,6 @@ use super::queue::Queue;
 use crate::elements::vadlitetrigger::pulse::Pulse;
 use crate::net::backoff;
 use crate::net::broker::{self, Broker, GRACE};
-use crate::net::dialer::Unreachable;
 use rumqttc::{
     AsyncClient, ConnectionError, Event, Incoming, MqttOptions, Outgoing, PublishOptions,
 };
@@ -47,8 +46,8 @@ impl MqttError {
     /// Nobody has accepted a connection.
     fn is_unreachable(&self) -> bool {
         match self {
-            Self::Connection(ConnectionError::Io(error)) => Unreachable::is_reason_of(error),
-            _ => false,
+            Self::Connection(error) => broker::is_unreachable(error),
+            Self::Unacknowledged => false,
         }
     }
 }

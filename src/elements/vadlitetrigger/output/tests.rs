@@ -4,8 +4,8 @@ use super::worker::Output;
 use super::{Event, Report, Target};
 use crate::elements::vadlitetrigger::parts::Part;
 use crate::elements::vadlitetrigger::pulse::Pulse;
-use crate::thread::panics;
-use parking_lot::Mutex;
+use crate::thread::panics::{self, ALONE};
+use gst::prelude::*;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -21,9 +21,6 @@ mod raw_broker;
 
 /// How long something may take that is to happen at once; only a failing test waits for it.
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// One at a time: who wants a panic gets it in whatever thread comes by first.
-static ALONE: Mutex<()> = Mutex::new(());
 
 fn output(address: &str) -> (Output, Receiver<Event>) {
     let [target] = &Target::parse_all(address).unwrap()[..] else {
@@ -104,6 +101,32 @@ mod modbus {
         assert_eq!(levels(&plc), [false, true, false, true, false]);
         let events: Vec<Event> = told.iter().collect();
         assert!(matches!(events[..], [Event::Connected]), "{events:?}");
+    }
+
+    /// The thread that decides has failed: nothing passes as if somebody decided, nor as if nobody was asked.
+    #[test]
+    fn a_gate_without_decisions_is_held() {
+        let _alone = ALONE.lock();
+        gst::init().unwrap();
+        crate::plugin_register_static().unwrap();
+        for (fail_safe, held) in [("reject", true), ("pass", false)] {
+            let plc = Device::start(None, |_, _| Reply::Answer);
+            let element = gst::ElementFactory::make("vadlitetrigger")
+                .property("output", plc.address(3))
+                .property_from_str("fail-safe", fail_safe)
+                .build()
+                .unwrap();
+            let bus = gst::Bus::new();
+            element.set_bus(Some(&bus));
+            panics::want("vadlitetrigger");
+            element.set_state(gst::State::Paused).unwrap();
+            let error = bus
+                .timed_pop_filtered(gst::ClockTime::from_seconds(20), &[gst::MessageType::Error]);
+            assert!(error.is_some(), "no error is posted");
+            wait(|| levels(&plc).last() == Some(&held));
+            element.set_state(gst::State::Null).unwrap();
+            assert_eq!(levels(&plc).last(), Some(&false));
+        }
     }
 
     #[test]

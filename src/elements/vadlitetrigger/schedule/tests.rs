@@ -356,7 +356,7 @@ fn silences_on_their_way_stay_apart() {
     for time in [50, 500, 550, 600, 900, 950] {
         line.frame(time * MS, Good);
     }
-    line.schedule.end(&line.settings, 960 * MS);
+    line.schedule.end();
     assert!(line.schedule.has_more_to_come());
     line.run_to(20_000 * MS);
     let holds = [(5050, true), (5500, false), (5600, true), (5900, false)];
@@ -481,8 +481,9 @@ fn the_belt_goes_on_in_a_pause_and_the_watchdog_too() {
     );
 }
 
+/// The last parts are waited for and no frames are; a camera that has ended its stream on a belt that goes on is one that is gone.
 #[test]
-fn after_the_end_of_the_stream_nobody_waits_for_frames() {
+fn the_end_of_the_stream_waits_for_parts_and_is_then_a_silence() {
     let mut line = Line::new(settings(|settings| {
         settings.delay = 500 * MS;
         settings.watchdog = 100 * MS;
@@ -490,15 +491,21 @@ fn after_the_end_of_the_stream_nobody_waits_for_frames() {
     }));
     line.frame(0, Defective);
     line.run_to(50 * MS);
-    line.schedule.end(&line.settings, 50 * MS);
-    line.run_to(5000 * MS);
+    line.schedule.end();
+    line.run_to(500 * MS);
     assert_eq!((line.times(), line.alarms()), (vec![500 * MS], vec![]));
     assert!(!line.schedule.has_more_to_come());
-    // A stream that goes on all the same is watched again.
-    assert!(line.schedule.waits_for_frames());
-    line.frame(5000 * MS, Failed);
-    line.run_to(9000 * MS);
-    assert_eq!(line.alarms(), [5100 * MS]);
+    line.schedule.drained(500 * MS);
+    line.run_to(5000 * MS);
+    assert_eq!(line.alarms(), [600 * MS]);
+    assert_eq!(line.holds(), [(600 * MS, true)]);
+    // What is held so has no end that is waited for.
+    assert!(!line.schedule.has_more_to_come());
+    // A stream that goes on is as any other.
+    for time in (5000..5700).step_by(50) {
+        line.frame(time * MS, Good);
+    }
+    assert_eq!(line.holds()[1], (5500 * MS, false));
 }
 
 #[test]
@@ -556,7 +563,7 @@ proptest! {
                 opened.push((part.number, part.due.max(line.now)));
             }
         }
-        line.schedule.end(&line.settings, line.now);
+        line.schedule.end();
         line.run_to(line.now + delay);
         let mut ended = Vec::new();
         for (time, action) in &line.done {
@@ -592,7 +599,7 @@ proptest! {
             line.frame(last + gap, Good);
         }
         let end = line.now;
-        line.schedule.end(&line.settings, end);
+        line.schedule.end();
         line.run_to(end + delay);
         let alarms: Vec<u64> = silences.iter().map(|(from, _)| from + watchdog).collect();
         prop_assert_eq!(line.alarms(), alarms);
