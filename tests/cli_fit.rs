@@ -242,6 +242,13 @@ fn eval_finds_the_blobs() {
         panic!("{output:?}")
     };
     let expected = [
+        "detection",
+        "detection_interval",
+        "false_rejects",
+        "false_rejects_interval",
+        "detection_by_kind",
+        "intervals_by_kind",
+        "images_by_kind",
         "image_auroc",
         "pixel_auroc",
         "aupro",
@@ -285,6 +292,31 @@ fn eval_finds_the_blobs() {
 
     let shown = text(&run(["eval", "--model", model, "--dataset", dataset], 0).stdout);
     assert!(shown.contains("I-AUROC           1.0000"), "{shown}");
+    // The decision comes first, and is what `vadlite score` flags.
+    let flagged = |folder: &str| {
+        let files: Vec<_> = std::fs::read_dir(root.join("test").join(folder))
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .collect();
+        let lines = score(&files.iter().map(|file| file.as_path()).collect::<Vec<_>>());
+        (
+            lines.iter().filter(|line| line["flagged"] == true).count(),
+            lines.len(),
+        )
+    };
+    let ((found, blobs), (alarms, good)) = (flagged("blob"), flagged("good"));
+    let first = format!("found             {found} of {blobs} defective images");
+    assert!(shown.starts_with(&first), "{shown}");
+    assert_eq!(value("detection"), found as f64 / blobs as f64);
+    assert_eq!(value("false_rejects"), alarms as f64 / good as f64);
+    assert_eq!(report["detection_by_kind"]["blob"], report["detection"]);
+    assert_eq!(report["images_by_kind"]["blob"], blobs);
+    let interval: Vec<f64> =
+        serde_json::from_value(report["intervals_by_kind"]["blob"].clone()).unwrap();
+    assert!(
+        (interval[0]..=interval[1]).contains(&value("detection")),
+        "{report}"
+    );
 }
 
 #[test]

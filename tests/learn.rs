@@ -430,14 +430,17 @@ fn a_seek_while_the_source_is_held_comes_at_once_and_the_fit_goes_on() {
 
 #[test]
 fn a_model_that_is_set_while_the_source_is_held_lets_it_go() {
+    let set = &model().path;
     let (metas, stats) = learn_from("", "let-go.vadlite", 60, SLOW, |pipeline| {
         let element = pipeline.by_name("v").unwrap();
-        element.set_property("model", model().path.to_str().unwrap());
+        element.set_property("model", set.to_str().unwrap());
     });
     assert_eq!((metas.len(), stats.get::<u64>("inspected")), (60, Ok(50)));
-    // Whether the fit had come to its end by then or not.
-    let set = model().path.file_name().unwrap().to_str().unwrap();
-    assert_eq!(stats.get::<String>("model").unwrap(), set);
+    let used: String = stats.get("model").unwrap();
+    // A fit that was too quick has written its model, and that one may have inspected all there was.
+    let learnt = scratch().join("let-go.vadlite").exists();
+    let set = set.file_name().unwrap().to_str().unwrap();
+    assert!(used == set || learnt && used == "let-go.vadlite", "{used}");
 }
 
 /// Plays so many frames of a video that is no camera's to the end; returns the element messages and warnings.

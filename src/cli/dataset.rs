@@ -5,6 +5,7 @@ use super::{console, images};
 use crate::geometry::{Roi, Size};
 use anyhow::{Context as _, bail};
 use ndarray::Array2;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// One image of the test part.
@@ -13,6 +14,14 @@ pub struct TestImage {
     /// Mask of a defective image, where the dataset has one.
     pub mask: Option<PathBuf>,
     pub defective: bool,
+}
+
+impl TestImage {
+    /// The folder that it lies in: `good`, or what is wrong with it.
+    pub fn kind(&self) -> Cow<'_, str> {
+        let folder = self.path.parent().and_then(Path::file_name);
+        folder.unwrap_or_default().to_string_lossy()
+    }
 }
 
 /// The good images to fit on.

@@ -3,7 +3,7 @@
 use super::dataset::{self, TestImage};
 use super::images::Reading;
 use super::learnt_from::{LearntFrom, aspect};
-use super::metrics::Metrics;
+use super::metrics::{Decision, Metrics};
 use super::options::{FitArguments, ImageArguments, RuntimeArguments};
 use super::report::Report;
 use super::{console, fit, images, self_check};
@@ -90,6 +90,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let number = |value: Option<f64>| {
         value.map_or_else(|| "not defined here".into(), |value| format!("{value:.4}"))
     };
+    metrics.decision.print()?;
     for (name, value) in [
         ("I-AUROC", number(metrics.image_auroc)),
         ("P-AUROC", number(metrics.pixel_auroc)),
@@ -125,6 +126,7 @@ fn evaluate(
     let bar = console::progress(paths.len(), "testing");
     let mut learnt_from = LearntFrom::new(&metadata);
     let (mut other_shape, mut known) = (0, 0);
+    let mut decision = Decision::default();
     images::for_each_readable(&paths, target, reading, &bar, |index, read| {
         let image = &test[index];
         for difference in learnt_from.differs(&image.path, &read) {
@@ -133,6 +135,7 @@ fn evaluate(
         known += usize::from(seen.contains(&read.digest()));
         let score = detector.inspect(read.tensor.view())?;
         scores.push(score);
+        decision.add(&image.kind(), image.defective, score > metadata.threshold);
         if let Some(report) = &mut report {
             report.add(image, score, detector);
         }
@@ -177,6 +180,7 @@ fn evaluate(
         images.map(|(map, mask)| (map.view(), mask.view()))
     };
     let metrics = Metrics {
+        decision,
         image_auroc: auroc(&scores, &labels),
         pixel_auroc: pixel_auroc(pixels()),
         aupro: aupro(pixels(), AUPRO_LIMIT),

@@ -80,8 +80,7 @@ impl Report {
 
     /// Takes the image that `detector` has just given this score.
     pub fn add(&mut self, image: &TestImage, score: f32, detector: &Detector) {
-        let name = image.path.parent().and_then(Path::file_name);
-        let name = name.unwrap_or_default().to_string_lossy();
+        let name = image.kind();
         if self.kinds.last().is_none_or(|kind| kind.name != name) {
             self.kinds.push(Kind {
                 name: name.into_owned(),

@@ -73,7 +73,7 @@ impl AnomalyMap {
         self.values.view()
     }
 
-    /// Computes the map of these patch scores (row-major on the grid) and returns the image score: the map's maximum.
+    /// Computes the map of these patch scores (row-major on the grid) and returns its maximum.
     pub fn update(&mut self, patch_scores: &[f32]) -> f32 {
         multiply(
             patch_scores,
@@ -91,6 +91,16 @@ impl AnomalyMap {
             self.size.width,
         );
         values.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    }
+
+    /// Scales the last map, of which this is the maximum, so that its maximum is `score`; returns the maximum as it then is.
+    pub fn scale_to(&mut self, maximum: f32, score: f32) -> f32 {
+        if maximum <= 0.0 {
+            return score;
+        }
+        let factor = score / maximum;
+        self.values.iter_mut().for_each(|value| *value *= factor);
+        maximum * factor
     }
 
     /// The 8-connected parts of the last map above `threshold`, strongest first.

@@ -13,7 +13,7 @@ use super::model_file::{FORMAT_VERSION, Metadata, ModelFile, Quantiles, RESIZE};
 use super::near_copies::{Groups, Look, groups};
 use super::progress::{Cancel, Progress};
 use super::samples::{self, Samples};
-use super::scorer::Scorer;
+use super::scorer::{ImageScore, Scorer};
 use super::taps::{Normalization, TapShape};
 use crate::geometry::{Grid, Roi, Size};
 use ndarray::ArrayView3;
@@ -23,8 +23,6 @@ use std::time::SystemTime;
 
 /// Fewer good images than this say too little about what varies.
 pub const FEWEST_IMAGES: usize = 10;
-/// Every fold's images are scored by a head fitted on the other folds.
-const FOLDS: usize = 5;
 /// Bytes of the heads that score held-out images at a time.
 const HEADS_BYTES: usize = 1 << 28;
 /// Height and width of the anomaly map for a square input of 224: half the input, eight times the patch grid.
@@ -154,11 +152,12 @@ impl<'a> Fitter<'a> {
         if patches.iter().any(|value| !value.is_finite()) {
             return Err(InferenceError::Feature);
         }
+        let folds = self.options.recipe.folds();
         let fold = match self.options.video_of {
-            Some(frames) => (self.images * FOLDS / frames.max(1)).min(FOLDS - 1),
+            Some(frames) => (self.images * folds / frames.max(1)).min(folds - 1),
             None => {
                 self.looks.push(Look::new(image, self.normalization()));
-                self.images % FOLDS
+                self.images % folds
             }
         };
         self.groups = None;
@@ -241,7 +240,7 @@ impl<'a> Fitter<'a> {
                 }
                 .into());
             }
-            let folds = folds_of(&groups);
+            let folds = folds_of(&groups, self.options.recipe.folds());
             self.samples.put_into_folds(|image| folds[groups.of[image]]);
         }
         let tensors = self.head.fit(&self.samples, None, progress)?;
@@ -273,11 +272,15 @@ impl<'a> Fitter<'a> {
             map_size,
             map_sigma: self.options.recipe.map_sigma(),
             map_offset,
+            highest_patches: match self.options.recipe.image_score() {
+                ImageScore::MapMaximum => None,
+                ImageScore::HighestPatches(count) => Some(count),
+            },
             good_images: self.images,
             copies: groups.copies(),
             sample_bits: self.sample_bits,
             image_size: self.image_size,
-            calibration_folds: FOLDS,
+            calibration_folds: self.options.recipe.folds(),
             calibration_quantiles: Quantiles::of(&calibration),
             threshold: calibration.threshold(false_reject_rate)?,
             false_reject_rate,
@@ -317,8 +320,9 @@ impl Fitter<'_> {
             self.map_offset(),
         );
         let mut scores = vec![0.0; self.samples.images()];
-        for fold in 0..FOLDS {
-            progress.at("setting the threshold", fold, FOLDS)?;
+        let folds = self.options.recipe.folds();
+        for fold in 0..folds {
+            progress.at("setting the threshold", fold, folds)?;
             if !self.samples.folds().contains(&fold) {
                 continue;
             }
@@ -351,7 +355,7 @@ impl Fitter<'_> {
         let (recipe, shape, samples) = (self.options.recipe, self.embedding.shape(), &self.samples);
         let scores = parts.map(|images| {
             let head = recipe.load(shape, &TensorReader::new(tensors))?;
-            let mut scorer = Scorer::new(head, map.clone());
+            let mut scorer = Scorer::new(head, map.clone(), recipe.image_score());
             let mut embedding = Embedding::new(shape);
             let score = |&image: &usize| {
                 cancel.check()?;
@@ -366,16 +370,16 @@ impl Fitter<'_> {
 }
 
 /// The fold of each group: always the one with the fewest images, so that groups of one image each go round.
-fn folds_of(groups: &Groups) -> Vec<usize> {
+fn folds_of(groups: &Groups, folds: usize) -> Vec<usize> {
     let mut sizes = vec![0usize; groups.count];
     for &group in &groups.of {
         sizes[group] += 1;
     }
-    let mut filled = [0; FOLDS];
+    let mut filled = vec![0; folds];
     sizes
         .into_iter()
         .map(|size| {
-            let fold = (0..FOLDS).min_by_key(|&fold| filled[fold]).unwrap_or(0);
+            let fold = (0..folds).min_by_key(|&fold| filled[fold]).unwrap_or(0);
             filled[fold] += size;
             fold
         })
@@ -436,11 +440,11 @@ mod tests {
     #[test]
     fn copies_share_a_fold_and_folds_stay_even() {
         // Without copies, as if there were none to look for.
-        let folds = folds_of(&of(&(0..12).collect::<Vec<_>>()));
+        let folds = folds_of(&of(&(0..12).collect::<Vec<_>>()), 5);
         assert_eq!(folds, [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]);
         // The first image four times.
         let groups = of(&[0, 0, 0, 0, 1, 2, 3, 4, 5, 6]);
-        let folds = folds_of(&groups);
+        let folds = folds_of(&groups, 5);
         assert_eq!(folds, [0, 1, 2, 3, 4, 1, 2]);
     }
 

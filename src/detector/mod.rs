@@ -25,6 +25,7 @@ pub(crate) mod samples;
 pub(crate) mod scorer;
 #[doc(hidden)]
 pub mod search;
+pub(crate) mod synthetic;
 pub mod taps;
 
 pub use anomaly_map::Region;
@@ -140,6 +141,7 @@ impl Detector {
             metadata.map_sigma,
             metadata.map_offset,
         );
+        let scorer = Scorer::new(head, map, metadata.image_score());
         Ok(Self {
             metadata,
             calibration,
@@ -147,13 +149,13 @@ impl Detector {
             backbone,
             embedding: Embedding::new(shape),
             features,
-            scorer: Scorer::new(head, map),
+            scorer,
             timing: Timing::default(),
         })
     }
 
-    /// Inspects one image (3 x height x width of [`Detector::input`], RGB, normalised, row-major) and returns the image score: the
-    /// maximum of the anomaly map, times the head's image weight.
+    /// Inspects one image (3 x height x width of [`Detector::input`], RGB, normalised, row-major) and returns the image score
+    /// ([`ImageScore`](scorer::ImageScore)).
     ///
     /// # Errors
     /// ONNX Runtime fails, or the score is not a number.

@@ -6,6 +6,7 @@ use super::calibration::Calibration;
 use super::error::{Error, FitError, ModelError, Result};
 use super::head_tensors::{HEAD_PREFIX, HeadTensor, TensorReader};
 use super::method::{Method, Preset};
+use super::scorer::ImageScore;
 use super::taps::Normalization;
 use crate::fs::{self, Durability};
 use crate::geometry::{Grid, Roi, Size};
@@ -53,10 +54,13 @@ pub struct Metadata {
     /// The inspected part of the frame.
     pub roi: Roi,
     /// Size of the anomaly map, and in its pixels: the smoothing, and how far to the right of and below the centre of its
-    /// cell a patch looks. The image score is the map's maximum.
+    /// cell a patch looks.
     pub map_size: Size,
     pub map_sigma: f32,
     pub map_offset: f32,
+    /// The image score is the mean of so many of the highest patch scores; absent: it is the map's maximum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub highest_patches: Option<usize>,
     /// Number of good images that the head was fitted on.
     pub good_images: usize,
     /// Good images that are copies of others: held out together with them, and not counted for the threshold.
@@ -269,6 +273,12 @@ impl ModelFile {
 }
 
 impl Metadata {
+    /// What of the patch scores is the image score.
+    pub fn image_score(&self) -> ImageScore {
+        self.highest_patches
+            .map_or(ImageScore::MapMaximum, ImageScore::HighestPatches)
+    }
+
     fn check(&self) -> Result<(), ModelError> {
         let side = |field, size: Size| {
             let sides = [size.height, size.width];
@@ -313,6 +323,9 @@ impl Metadata {
             .is_some_and(|bits| !(8..=16).contains(&bits))
         {
             return Err(ModelError::Value("sample_bits is not between 8 and 16"));
+        }
+        if self.highest_patches == Some(0) {
+            return Err(ModelError::Value("highest_patches is 0"));
         }
         if self.resize != RESIZE {
             return Err(ModelError::Resize {

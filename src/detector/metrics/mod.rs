@@ -9,9 +9,11 @@
 mod image;
 mod pixel;
 mod ranking;
+mod share;
 
 pub use image::{auroc, f1_max, roc_curve};
 pub use pixel::{AUPRO_LIMIT, aupro, pixel_auroc, pro_curve};
+pub use share::Share;
 
 /// One threshold of a ROC or PRO curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
