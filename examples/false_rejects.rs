@@ -5,10 +5,10 @@
 //! The folders hold good images; each split draws so many of them at random to fit on, with a threshold for the rate, and scores all
 //! others. Prints a line of the table in docs/accuracy.md.
 
-use clap::Parser as _;
+use clap::{Parser as _, ValueEnum as _};
 use gstvadlite::cli::images::{ImageFile, Reading, list, target};
 use gstvadlite::detector::Recipe;
-use gstvadlite::detector::method::{Method, Preset};
+use gstvadlite::detector::method::{MethodChoice, Preset};
 use gstvadlite::detector::{Detector, FitOptions, Fitter, Progress, backbone};
 use gstvadlite::geometry::{Roi, Size};
 use rayon::prelude::*;
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 #[derive(clap::Parser)]
 struct Arguments {
-    method: Method,
+    method: MethodChoice,
     #[arg(required = true)]
     folders: Vec<PathBuf>,
     #[arg(long, default_value_t = 0.01)]
@@ -41,13 +41,11 @@ fn main() -> anyhow::Result<()> {
     }
     anyhow::ensure!(paths.len() > images, "{} images are too few", paths.len());
     let file = backbone::resolve(None, backbone::DEFAULT_BACKBONE, None)?;
-    let recipe = Recipe {
-        method,
-        preset: Preset::Default,
-    };
+    let recipes = Recipe::candidates(method, Preset::Default)?;
     let options = || FitOptions {
+        recipes: recipes.clone(),
         false_reject_rate: Some(rate),
-        ..FitOptions::new(recipe, &file)
+        ..FitOptions::new(recipes[0], &file)
     };
     let normalization = Fitter::new(options())?.normalization();
     let looks = target(Size::square(224), normalization, Roi::WHOLE);
@@ -66,6 +64,7 @@ fn main() -> anyhow::Result<()> {
         for &image in fit {
             fitter.add(tensors[image].view())?;
         }
+        fitter.leave_out_foreign(&mut Progress::none())?;
         let (model, backbone) = fitter.finish(&mut Progress::none())?;
         let threshold = model.metadata.threshold;
         let mut detector = Detector::new(model, backbone)?;
@@ -78,6 +77,8 @@ fn main() -> anyhow::Result<()> {
     }
     rejected.sort_unstable();
 
+    let value = method.to_possible_value();
+    let name = value.as_ref().map_or("", |value| value.get_name());
     // What may be rejected of the unseen by chance, where each is with the probability that was asked for.
     let bound = binomial_quantile(unseen, rate, 0.95);
     let beyond = rejected.iter().filter(|count| **count > bound).count();
@@ -89,7 +90,7 @@ fn main() -> anyhow::Result<()> {
     println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
     println!(
         "| {} | {images} | {unseen} | {rate} | {mean:.4} | {}, {} | {bound} | {beyond} of {splits} | {:.1} of {splits} |",
-        method.name(),
+        name,
         rejected[rejected.len() / 2],
         rejected[rejected.len() - 1],
         splits as f64 * tight.beyond(unseen, bound)

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::program::{folder, json, keys, run, text};
+use common::program::{folder, json, keys, run, score, text};
 use common::{BLOB_RADIUS, GOOD, PRESET, Part, Picture, model, save_good, scratch};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

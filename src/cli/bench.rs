@@ -150,6 +150,7 @@ fn model_of_generated(arguments: &Arguments, folder: &Path) -> anyhow::Result<Mo
         &arguments.runtime,
         Reading::default(),
         &paths,
+        fit::Asked::default(),
     )?;
     Ok(fitted.model)
 }

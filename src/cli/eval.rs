@@ -62,7 +62,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             (detector, bytes, HashSet::new())
         }
         None => {
-            let fitted = fit::fit(&arguments.fit, &arguments.runtime, reading, &train)?;
+            let fitted = fit::fit(
+                &arguments.fit,
+                &arguments.runtime,
+                reading,
+                &train,
+                fit::Asked::default(),
+            )?;
             let bytes = fitted.model.to_bytes()?.len();
             let detector = Detector::new(fitted.model, fitted.backbone)?;
             (detector, bytes, fitted.seen)

@@ -1,26 +1,33 @@
 //! `vadlite fit`: a folder of good images to a model file.
 
-use super::console::{print_line, progress, show_on, warn};
+mod said;
+
+use super::console::{progress, show_on, warn};
 use super::images::{self, Reading};
 use super::learnt_from::Sizes;
 use super::options::{FitArguments, ImageArguments, RuntimeArguments};
+use crate::detector::Recipe;
 use crate::detector::backbone::{self, Backbone, DEFAULT_BACKBONE};
-use crate::detector::heads;
 use crate::detector::model_file::ModelFile;
 use crate::detector::{Cancel, FitOptions, Fitter, Progress};
 use crate::geometry::Size;
-use anyhow::Context as _;
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
-#[command(mut_arg("method", |method| method.required(true)))]
+#[command(mut_arg("method", |method| method.default_value("auto")))]
 pub struct Arguments {
     #[command(flatten)]
     fit: FitArguments,
     /// Folder of good images
     #[arg(long, value_name = "DIR")]
     images: PathBuf,
+    /// Folder of images with defects: counted in choosing the method, and told how many each rate finds; never needed
+    #[arg(long, value_name = "DIR")]
+    bad: Option<PathBuf>,
+    /// Good images to be left out, by their names; `unusual`: those far from the others; `none`: not even what is foreign beyond doubt
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    leave_out: Vec<String>,
     /// Model file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -34,29 +41,67 @@ pub struct Arguments {
 const STILL: f32 = 0.2;
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let paths = images::list(&arguments.images)?;
-    let Fitted { model, .. } = fit(
-        &arguments.fit,
-        &arguments.runtime,
-        arguments.files.reading(),
-        &paths,
-    )?;
-    model.write(&arguments.out)?;
-    let metadata = &model.metadata;
-    let copies = match metadata.copies {
-        0 => String::new(),
-        copies => format!(" ({copies} of them copies of others)"),
+    let mut paths = images::list(&arguments.images)?;
+    let leave_out = LeaveOut::apply(&arguments.leave_out, &mut paths)?;
+    let bad = match &arguments.bad {
+        Some(folder) => images::list(folder)?,
+        None => Vec::new(),
     };
-    print_line(&format!(
-        "{}: {} ({}) from {} good images{copies}, threshold {:.4} for a false reject rate of {:.4}, head {} bytes",
-        arguments.out.display(),
-        metadata.method.name(),
-        metadata.preset.name(),
-        metadata.good_images,
-        metadata.threshold,
-        metadata.false_reject_rate,
-        model.head_bytes()
-    ))
+    let asked = Asked {
+        leave_out,
+        bad: &bad,
+        paint: true,
+    };
+    let reading = arguments.files.reading();
+    let Fitted { model, .. } = fit(&arguments.fit, &arguments.runtime, reading, &paths, asked)?;
+    model.write(&arguments.out)?;
+    said::say(&arguments.out, &model)
+}
+
+/// What is asked for besides a method.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked<'a> {
+    leave_out: LeaveOut,
+    /// Images with defects.
+    bad: &'a [PathBuf],
+    /// Whether defects are painted though there is no choice.
+    paint: bool,
+}
+
+/// Which images are left out once all are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+enum LeaveOut {
+    /// What is foreign beyond doubt.
+    #[default]
+    Foreign,
+    Unusual,
+    None,
+}
+
+impl LeaveOut {
+    /// Takes the files that are named out of `paths`.
+    fn apply(asked: &[String], paths: &mut Vec<PathBuf>) -> anyhow::Result<Self> {
+        let mut leave_out = Self::default();
+        for name in asked {
+            match name.as_str() {
+                "unusual" => leave_out = Self::Unusual,
+                "none" => leave_out = Self::None,
+                name => {
+                    let before = paths.len();
+                    let is_it = |path: &PathBuf| {
+                        path.as_path() == Path::new(name)
+                            || path.file_name().is_some_and(|file| file == name)
+                    };
+                    paths.retain(|path| !is_it(path));
+                    anyhow::ensure!(
+                        paths.len() < before,
+                        "--leave-out {name}: there is no such good image"
+                    );
+                }
+            }
+        }
+        Ok(leave_out)
+    }
 }
 
 /// A model, and what it was fitted on.
@@ -73,16 +118,14 @@ pub fn fit(
     runtime: &RuntimeArguments,
     reading: Reading,
     paths: &[PathBuf],
+    asked: Asked<'_>,
 ) -> anyhow::Result<Fitted> {
-    let method = arguments.method.context("--method is needed to fit")?;
+    let method = arguments.method.unwrap_or_default();
     let backbone = backbone::resolve(runtime.backbone.as_deref(), DEFAULT_BACKBONE, None)?;
     let input_size = arguments.tiles.whole(Size::square(arguments.size.into()));
     let roi = arguments.roi.unwrap_or_default();
     let mut fitter = Fitter::new(FitOptions {
-        recipe: heads::Recipe {
-            method,
-            preset: arguments.preset,
-        },
+        recipes: Recipe::candidates(method, arguments.preset)?,
         backbone: &backbone,
         taps: arguments.taps.clone(),
         dimensions: arguments.dimensions,
@@ -91,6 +134,7 @@ pub fn fit(
         roi,
         false_reject_rate: arguments.false_reject_rate,
         video_of: None,
+        paint: asked.paint,
         runtime: runtime.runtime(),
     })?;
     let target = images::target(input_size, fitter.normalization(), roi);
@@ -102,15 +146,23 @@ pub fn fit(
         ..reading
     };
     let (mut sizes, mut deep, mut beyond) = (Sizes::default(), false, 0);
-    let mut seen = HashSet::new();
-    images::for_each_readable(paths, target, reading, &bar, |_, image| {
+    let (mut seen, mut names) = (HashSet::new(), Vec::new());
+    images::for_each_readable(paths, target, reading, &bar, |index, image| {
         sizes.add(image.size);
         seen.insert(image.digest());
         deep |= image.largest.is_some();
         let bits = image.largest.map(images::bits_of);
         beyond += usize::from(bits > Some(reading.bits.unwrap_or(16)));
-        Ok(fitter.add(image.tensor.view())?)
+        fitter.add(image.tensor.view())?;
+        let name = paths[index].file_name().unwrap_or_default();
+        names.push(name.to_string_lossy().into_owned());
+        Ok(())
     })?;
+    if !asked.bad.is_empty() {
+        images::for_each_readable(asked.bad, target, reading, &bar, |_, image| {
+            Ok(fitter.add_bad(image.tensor.view())?)
+        })?;
+    }
     fitter.describe_files(reading.bits.filter(|_| deep), sizes.usual());
     bar.suspend(|| {
         if let Some(several) = sizes.several(input_size) {
@@ -136,10 +188,16 @@ pub fn fit(
         }
     });
     let mut progress = Progress::new(show_on(&bar), Cancel::default());
+    match asked.leave_out {
+        LeaveOut::Foreign => fitter.leave_out_foreign(&mut progress)?,
+        LeaveOut::Unusual => fitter.leave_out_unusual(&mut progress)?,
+        LeaveOut::None => 0,
+    };
     let fitted = fitter.finish(&mut progress);
     drop(progress);
     bar.finish_and_clear();
-    let (model, backbone) = fitted?;
+    let (mut model, backbone) = fitted?;
+    model.metadata.name_images(&names);
     Ok(Fitted {
         model,
         backbone,

@@ -2,7 +2,7 @@
 
 use super::decode::LIMIT;
 use super::images::Reading;
-use crate::detector::method::{Method, Preset};
+use crate::detector::method::{MethodChoice, Preset};
 use crate::detector::{Device, Options, RuntimeOptions};
 use crate::geometry::{Grid, Roi};
 use std::path::PathBuf;
@@ -65,7 +65,7 @@ impl ImageArguments {
 pub struct FitArguments {
     /// What to fit
     #[arg(long, value_name = "METHOD")]
-    pub method: Option<Method>,
+    pub method: Option<MethodChoice>,
     /// Whose constants and equations
     #[arg(long, value_name = "PRESET", default_value = "default")]
     pub preset: Preset,

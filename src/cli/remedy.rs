@@ -85,6 +85,7 @@ fn fit_remedy(error: &FitError) -> Option<String> {
         FitError::TooLarge { fitting, .. } => Some(format!(
             "choose --dimensions {fitting} or less, smaller --taps or a smaller --size"
         )),
+        FitError::NoChoice(_) => Some("name one with --method".into()),
         FitError::Subspaces { .. } => Some("choose other --taps or --dimensions".into()),
         _ => None,
     }

@@ -12,6 +12,14 @@ pub struct Calibration {
     scores: Vec<f32>,
 }
 
+/// A few images that set the threshold.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LongTail {
+    pub images: usize,
+    /// The threshold without them.
+    pub without: f32,
+}
+
 impl Calibration {
     /// # Errors
     /// No scores, or one that is not finite.
@@ -59,7 +67,28 @@ impl Calibration {
 
     /// [`DEFAULT_FALSE_REJECT_RATE`], or the smallest rate that the number of images supports.
     pub fn default_rate(&self) -> f64 {
-        DEFAULT_FALSE_REJECT_RATE.max(self.smallest_rate())
+        Self::default_rate_of(self.scores.len())
+    }
+
+    /// The same of so many images.
+    pub fn default_rate_of(images: usize) -> f64 {
+        DEFAULT_FALSE_REJECT_RATE.max(1.0 / (images as f64 + 1.0))
+    }
+
+    /// Where the images at the threshold for a rate and above it are far from the others: without them the threshold would be lower by
+    /// more than the distance of the scores' quartiles, in logarithms.
+    pub fn long_tail(&self, rate: f64) -> Option<LongTail> {
+        let threshold = self.threshold(rate).ok()?;
+        let below = self.scores.partition_point(|score| *score < threshold);
+        let others = Self {
+            scores: self.scores[..below].to_vec(),
+        };
+        let without = others.threshold(rate.max(others.smallest_rate())).ok()?;
+        let width = (self.quantile(0.75) / self.quantile(0.25)).ln();
+        ((threshold / without).ln() > width).then(|| LongTail {
+            images: self.scores.len() - below,
+            without,
+        })
     }
 
     /// The score below which a fraction `q` of the held-out good images lies (nearest rank).
@@ -89,6 +118,16 @@ mod tests {
             "{error}"
         );
         assert_eq!(up_to(9).threshold(up_to(9).default_rate()).unwrap(), 9.0);
+    }
+
+    #[test]
+    fn few_images_that_set_the_threshold_are_counted() {
+        assert_eq!(up_to(300).long_tail(0.01), None);
+        let mut scores: Vec<f32> = (0..300u16).map(|n| 1.0 + f32::from(n) / 1000.0).collect();
+        scores.splice(0..3, [3.0, 4.0, 5.0]);
+        let tail = Calibration::new(scores).unwrap().long_tail(0.01).unwrap();
+        assert_eq!(tail.images, 3);
+        assert!((tail.without - 1.297).abs() < 0.01, "{tail:?}");
     }
 
     #[test]

@@ -239,6 +239,8 @@ pub enum FitError {
     },
     #[error("{0} good images are too few for a variance")]
     TooFewForVariance(usize),
+    #[error("with the preset {0} a method has to be named")]
+    NoChoice(&'static str),
     #[error("no patches to fit on")]
     NoPatches,
     #[error("{wanted} dimensions were asked for, and the taps have 1 to {all}")]

@@ -2,15 +2,30 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What is fitted.
-// One list of names for all: the file's by serde, the options' by clap, and the properties' by GLib's type system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, glib::Enum)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+/// What a model holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[enum_type(name = "GstVadLiteMethod")]
 pub enum Method {
-    /// Per-position Gaussian statistics in little memory
+    PadimLite,
+    PatchcoreLite,
+    Padim,
+    Patchcore,
+}
+
+/// What is to be fitted.
+// One list of names for all: the options' by clap, and the properties' by GLib's type system; the file's is that of `Method`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[enum_type(name = "GstVadLiteMethod")]
+pub enum MethodChoice {
+    /// Whichever of padim-lite and patchcore-lite finds more of the defects painted on good images
     #[default]
+    #[enum_value(
+        name = "Whichever of padim-lite and patchcore-lite finds more of the defects painted on good images",
+        nick = "auto"
+    )]
+    Auto,
+    /// Per-position Gaussian statistics in little memory
     #[enum_value(
         name = "PaDiM-Lite: per-position Gaussian statistics in little memory, for parts that lie alike",
         nick = "padim-lite"
@@ -45,6 +60,19 @@ pub enum Preset {
     Paper,
 }
 
+impl MethodChoice {
+    /// The methods to choose from.
+    pub fn methods(self) -> &'static [Method] {
+        match self {
+            Self::Auto => &[Method::PadimLite, Method::PatchcoreLite],
+            Self::PadimLite => &[Method::PadimLite],
+            Self::PatchcoreLite => &[Method::PatchcoreLite],
+            Self::Padim => &[Method::Padim],
+            Self::Patchcore => &[Method::Patchcore],
+        }
+    }
+}
+
 impl Method {
     /// The name used on the command line, in properties and in model files.
     pub fn name(self) -> &'static str {
@@ -74,7 +102,7 @@ mod tests {
     /// The file, the properties and the options must not come to differ.
     #[test]
     fn every_list_has_the_same_names() {
-        let class = glib::EnumClass::with_type(Method::static_type()).unwrap();
+        let class = glib::EnumClass::with_type(MethodChoice::static_type()).unwrap();
         let nicks: Vec<_> = class.values().iter().map(|value| value.nick()).collect();
         let methods = [
             Method::PadimLite,
@@ -82,7 +110,8 @@ mod tests {
             Method::Padim,
             Method::Patchcore,
         ];
-        assert_eq!(nicks, methods.map(Method::name));
+        let names = [&["auto"][..], &methods.map(Method::name)].concat();
+        assert_eq!(nicks, names);
         for method in methods {
             let json = serde_json::to_string(&method).unwrap();
             assert_eq!(json, format!("{:?}", method.name()));
@@ -90,11 +119,13 @@ mod tests {
         #[cfg(feature = "cli")]
         {
             use clap::ValueEnum as _;
-            let names = Method::value_variants().iter().map(|method| {
-                let value = method.to_possible_value().unwrap();
-                value.get_name().to_owned()
-            });
-            assert!(names.eq(methods.map(Method::name)));
+            for (choice, name) in MethodChoice::value_variants().iter().zip(&names) {
+                let value = choice.to_possible_value().unwrap();
+                assert_eq!(value.get_name(), *name);
+                if *choice != MethodChoice::Auto {
+                    assert_eq!(choice.methods()[0].name(), *name);
+                }
+            }
         }
     }
 }

@@ -27,6 +27,7 @@ pub(crate) mod scorer;
 pub mod search;
 pub(crate) mod synthetic;
 pub mod taps;
+pub mod unusual;
 
 pub use anomaly_map::Region;
 pub use backbone::{Device, RuntimeOptions};

@@ -8,6 +8,7 @@ use super::head_tensors::{HEAD_PREFIX, HeadTensor, TensorReader};
 use super::method::{Method, Preset};
 use super::scorer::ImageScore;
 use super::taps::Normalization;
+use super::unusual::{Trade, Tried, Unusual};
 use crate::fs::{self, Durability};
 use crate::geometry::{Grid, Roi, Size};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -66,6 +67,9 @@ pub struct Metadata {
     /// Good images that are copies of others: held out together with them, and not counted for the threshold.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub copies: usize,
+    /// Images among those shown that the model was not fitted on, as they are foreign or unusual.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: usize,
     /// Bits that the 16-bit samples of the good images use; absent: all, or there were no such images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample_bits: Option<u8>,
@@ -80,6 +84,15 @@ pub struct Metadata {
     pub false_reject_rate: f64,
     /// Raw score above which a frame is flagged.
     pub threshold: f32,
+    /// The methods that were tried, where one was chosen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tried: Vec<Tried>,
+    /// What other rates would cost and bring.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trades: Vec<Trade>,
+    /// The good images that are least like the others, first those that were left out, each list from the most unusual on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unusual: Vec<Unusual>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -135,6 +148,8 @@ impl ModelFile {
         self.metadata.threshold = calibration.threshold(false_reject_rate)?;
         self.metadata.false_reject_rate = false_reject_rate;
         self.metadata.calibration_folds = 0;
+        // Those were of the scores before.
+        self.metadata.trades.clear();
         self.metadata.calibration_quantiles = Quantiles::of(&calibration);
         self.calibration = calibration;
         Ok(())
@@ -273,6 +288,20 @@ impl ModelFile {
 }
 
 impl Metadata {
+    /// Calls the good images by their names rather than by their numbers, in the order in which they came.
+    pub fn name_images(&mut self, names: &[String]) {
+        for unusual in &mut self.unusual {
+            unusual.file = unusual.frame.and_then(|number| names.get(number).cloned());
+            unusual.frame = unusual.frame.filter(|_| unusual.file.is_none());
+        }
+        for trade in &mut self.trades {
+            let number: Option<usize> = trade.set_by.as_deref().and_then(|text| text.parse().ok());
+            if let Some(name) = number.and_then(|number| names.get(number)) {
+                trade.set_by = Some(name.clone());
+            }
+        }
+    }
+
     /// What of the patch scores is the image score.
     pub fn image_score(&self) -> ImageScore {
         self.highest_patches

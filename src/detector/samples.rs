@@ -105,17 +105,22 @@ impl Samples {
 
     /// Brings the embedding of a held image back.
     pub fn restore(&self, image: usize, embedding: &mut Embedding) {
-        let (dimensions, positions) = (self.dimensions, self.positions);
-        let mut values = vec![0.0; positions * dimensions];
-        self.image(image).convert_to_f32_slice(&mut values);
-        for (dimension, row) in embedding
-            .values_mut()
-            .chunks_exact_mut(positions)
-            .enumerate()
-        {
-            for (position, value) in row.iter_mut().enumerate() {
-                *value = values[position * dimensions + dimension];
-            }
+        restore(self.image(image), embedding);
+    }
+}
+
+/// Makes an embedding of patches again (positions x dimensions).
+pub fn restore(patches: &[f16], embedding: &mut Embedding) {
+    let (dimensions, positions) = (embedding.dimensions(), embedding.positions());
+    let mut values = vec![0.0; positions * dimensions];
+    patches.convert_to_f32_slice(&mut values);
+    for (dimension, row) in embedding
+        .values_mut()
+        .chunks_exact_mut(positions)
+        .enumerate()
+    {
+        for (position, value) in row.iter_mut().enumerate() {
+            *value = values[position * dimensions + dimension];
         }
     }
 }

@@ -12,10 +12,10 @@ mod whitening;
 pub use head::{Head, HeadFitter};
 
 use super::embedding::EmbeddingShape;
-use super::error::{ChannelError, Result, TensorError};
+use super::error::{ChannelError, FitError, Result, TensorError};
 use super::features::{Features, Pooling};
 use super::head_tensors::TensorReader;
-use super::method::{Method, Preset};
+use super::method::{Method, MethodChoice, Preset};
 use super::scorer::ImageScore;
 use super::taps::TapShape;
 use crate::geometry::Grid;
@@ -32,6 +32,18 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// Those to choose from.
+    ///
+    /// # Errors
+    /// [`FitError::NoChoice`]: there is a choice between default presets only, whose features are the same.
+    pub fn candidates(choice: MethodChoice, preset: Preset) -> Result<Vec<Self>, FitError> {
+        if choice == MethodChoice::Auto && preset != Preset::Default {
+            return Err(FitError::NoChoice(preset.name()));
+        }
+        let methods = choice.methods().iter();
+        Ok(methods.map(|&method| Self { method, preset }).collect())
+    }
+
     /// The feature taps, by their names in the committed backbone (the paper, section IV).
     pub fn default_taps(self) -> &'static [&'static str] {
         match (self.method, self.preset) {

@@ -84,7 +84,7 @@ mod tests;
 mod wakeup;
 
 pub use crate::detector::Device;
-pub use crate::detector::method::Method;
+pub use crate::detector::method::MethodChoice;
 pub use settings::{Mode, Overlay, PostMessages, Reload};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -104,7 +104,7 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     for enumeration in [
         Overlay::static_type(),
         Mode::static_type(),
-        Method::static_type(),
+        MethodChoice::static_type(),
         Reload::static_type(),
         Device::static_type(),
         PostMessages::static_type(),

@@ -142,7 +142,11 @@ fn fit_remedy(error: &FitError) -> Option<&'static str> {
         FitError::Geometry(_) | FitError::Channels(_) => {
             Some("choose other tiles with the property tiles")
         }
-        FitError::Serialize(_) | FitError::Tensor(_) | FitError::Cancelled => None,
+        // The element fits default presets only.
+        FitError::NoChoice(_)
+        | FitError::Serialize(_)
+        | FitError::Tensor(_)
+        | FitError::Cancelled => None,
     }
 }
 

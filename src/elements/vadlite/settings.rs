@@ -3,7 +3,7 @@
 use super::error::{SetupError, ValueError};
 use super::export;
 use crate::detector::Device;
-use crate::detector::method::Method;
+use crate::detector::method::MethodChoice;
 use crate::elements::time;
 use crate::geometry::{GeometryError, Grid, Roi};
 use crate::video::overlay;
@@ -81,7 +81,7 @@ pub struct Settings {
     pub backbone: Option<PathBuf>,
     pub onnxruntime: Option<PathBuf>,
     pub mode: Mode,
-    pub method: Method,
+    pub method: MethodChoice,
     pub learn_frames: u32,
     pub reload: Reload,
     pub device: Device,
@@ -107,7 +107,7 @@ impl Default for Settings {
             backbone: None,
             onnxruntime: None,
             mode: Mode::default(),
-            method: Method::default(),
+            method: MethodChoice::default(),
             learn_frames: 300,
             reload: Reload::default(),
             device: Device::default(),

@@ -222,10 +222,15 @@ impl Thread {
     fn options<'a>(&'a self, backbone: &'a Path) -> FitOptions<'a> {
         let settings = &self.settings;
         FitOptions {
-            recipe: Recipe {
-                method: settings.method,
-                preset: Preset::Default,
-            },
+            recipes: settings
+                .method
+                .methods()
+                .iter()
+                .map(|&method| Recipe {
+                    method,
+                    preset: Preset::Default,
+                })
+                .collect(),
             backbone,
             taps: Vec::new(),
             dimensions: None,
@@ -234,6 +239,7 @@ impl Thread {
             roi: self.input.roi,
             false_reject_rate: Some(settings.live.false_reject_rate).filter(|rate| *rate > 0.0),
             video_of: Some(settings.learn_frames as usize),
+            paint: false,
             runtime: RuntimeOptions {
                 threads: settings.threads as usize,
                 library: settings.onnxruntime.as_deref(),
@@ -276,7 +282,7 @@ impl Thread {
             (state.stage, state.done, state.total) = (stage, done, total);
         };
         let mut progress = Progress::new(report, self.cancel.clone());
-        let outliers = fitter.leave_out_outliers(&mut progress)?;
+        let outliers = fitter.leave_out_foreign(&mut progress)?;
         self.state.lock().outliers = outliers;
         panic_point("vadlite-learner: finishing");
         let (model, _backbone) = fitter.finish(&mut progress)?;

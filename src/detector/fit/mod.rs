@@ -1,0 +1,739 @@
+//! From good images to a model: features, head, and a threshold from images that the head has not seen.
+
+mod choice;
+mod defects;
+mod foreign;
+mod held_out;
+
+use super::anomaly_map::AnomalyMap;
+use super::backbone::{Backbone, BackboneFile, RuntimeOptions};
+use super::calibration::Calibration;
+use super::embedding::{Embedding, EmbeddingShape};
+use super::error::{FitError, InferenceError, Result};
+use super::features::Features;
+use super::heads::{HeadFitter, Recipe};
+use super::method::Preset;
+use super::model_file::{FORMAT_VERSION, Metadata, ModelFile, Quantiles, RESIZE};
+use super::near_copies::{Groups, Look, groups};
+use super::progress::Progress;
+use super::samples::{self, Samples};
+use super::scorer::ImageScore;
+use super::taps::{Normalization, TapShape};
+use super::unusual::{Trade, Tried, Unusual, place};
+use crate::geometry::{Grid, Roi, Size};
+use choice::{Candidate, Choice, Folds, choose, share_above};
+use defects::{Defect, Defects};
+use half::f16;
+use held_out::{HeldOut, Scored, Scoring};
+use ndarray::ArrayView3;
+use std::path::Path;
+use std::time::SystemTime;
+
+/// Fewer good images than this say too little about what varies.
+pub const FEWEST_IMAGES: usize = 10;
+/// Times that foreign images are looked for: those that are left hide others no more.
+const LOOKS: usize = 3;
+/// The most unusual good images that a model names: this share, and no more than so many.
+const NAMED: f64 = 0.2;
+const MOST_NAMED: usize = 200;
+/// Rates that a model says the price of.
+const TRADES: [f64; 5] = [0.005, 0.01, 0.02, 0.05, 0.1];
+/// Height and width of the anomaly map for a square input of 224: half the input, eight times the patch grid.
+const MAP_SCALE: usize = 2;
+
+/// What to fit and on what.
+#[derive(Debug, Clone)]
+pub struct FitOptions<'a> {
+    /// The methods to choose from, whose features are the same.
+    pub recipes: Vec<Recipe>,
+    pub backbone: &'a Path,
+    /// Names of the feature taps; empty: the method's own.
+    pub taps: Vec<String>,
+    /// How many of the taps' channels to take, at random (PaDiM, section III.A); `None`: all.
+    pub dimensions: Option<usize>,
+    /// Tiles that an image is cut into for the backbone.
+    pub tiles: Grid,
+    /// Size of the image tensor, all tiles together.
+    pub input_size: Size,
+    /// The inspected part of the frame.
+    pub roi: Roi,
+    /// Rate that the threshold is set for; `None`: 0.01, or what the number of images supports.
+    pub false_reject_rate: Option<f64>,
+    /// How many images will come where they are frames of one video. A frame's neighbours tell a head about it: it is then scored by a
+    /// head that has not seen a whole stretch of the video around it. `None`: the images do not depend on each other.
+    pub video_of: Option<usize>,
+    /// Whether to paint defects on the images, to choose by and to say what each rate finds; always where there is a choice.
+    pub paint: bool,
+    pub runtime: RuntimeOptions<'a>,
+}
+
+impl<'a> FitOptions<'a> {
+    /// Whose features and folds are those of all.
+    fn first(&self) -> Recipe {
+        self.recipes[0]
+    }
+
+    /// Of whole frames as one image tensor of 224 x 224 pixels, the rest as the method has it.
+    pub fn new(recipe: Recipe, backbone: &'a Path) -> Self {
+        Self {
+            recipes: vec![recipe],
+            backbone,
+            taps: Vec::new(),
+            dimensions: None,
+            tiles: Grid::ONE,
+            input_size: Size::square(224),
+            roi: Roi::WHOLE,
+            false_reject_rate: None,
+            video_of: None,
+            paint: false,
+            runtime: RuntimeOptions::default(),
+        }
+    }
+}
+
+/// Takes in good images one by one and makes a [`ModelFile`] of them.
+pub struct Fitter<'a> {
+    options: FitOptions<'a>,
+    backbone_name: String,
+    backbone_sha256: String,
+    backbone: Backbone,
+    channels: Option<Vec<usize>>,
+    embedding: Embedding,
+    features: Features,
+    /// One for each recipe.
+    heads: Vec<Box<dyn HeadFitter>>,
+    samples: Samples,
+    /// What the images look like, where they may be copies of each other: of none where they are frames of one video.
+    looks: Vec<Look>,
+    /// Once they have been asked for.
+    groups: Option<Groups>,
+    defects: Defects,
+    /// Of the images that are in: their numbers in the order in which all came.
+    numbers: Vec<usize>,
+    came: usize,
+    /// Those that were left out.
+    left_out: Vec<Unusual>,
+    /// With each recipe, once it has been asked for.
+    held_out: Option<Vec<HeldOut>>,
+    sample_bits: Option<u8>,
+    image_size: Option<Size>,
+}
+
+impl<'a> Fitter<'a> {
+    /// # Errors
+    /// As [`Backbone::new`]; tiles, dimensions or taps that do not fit each other.
+    pub fn new(mut options: FitOptions<'a>) -> Result<Self> {
+        let recipe = options.first();
+        options.paint |= options.recipes.len() > 1;
+        if options.taps.is_empty() {
+            options.taps = recipe
+                .default_taps()
+                .iter()
+                .map(|&tap| tap.to_owned())
+                .collect();
+        }
+        let file = BackboneFile::read(options.backbone)?;
+        let tile = options
+            .tiles
+            .tile(options.input_size)
+            .map_err(FitError::from)?;
+        let backbone = Backbone::new(&file, &options.taps, tile, options.runtime)?;
+        let channels = match options.dimensions {
+            Some(count) => Some(random_channels(backbone.shapes(), count)?),
+            None => None,
+        };
+        let features = recipe
+            .features(backbone.shapes(), channels.as_deref(), options.tiles)
+            .map_err(FitError::from)?;
+        let shape = features.shape();
+        let heads = heads(&options.recipes, shape)?;
+        Ok(Self {
+            features,
+            options,
+            backbone_name: file.name(),
+            backbone_sha256: file.sha256,
+            backbone,
+            channels,
+            samples: Samples::new(shape, samples::BYTES),
+            embedding: Embedding::new(shape),
+            heads,
+            looks: Vec::new(),
+            groups: None,
+            defects: Defects::new(),
+            numbers: Vec::new(),
+            came: 0,
+            left_out: Vec::new(),
+            held_out: None,
+            sample_bits: None,
+            image_size: None,
+        })
+    }
+
+    /// The normalisation that images have to come in.
+    pub fn normalization(&self) -> Normalization {
+        self.backbone.normalization()
+    }
+
+    /// Takes in one good image (3 x height x width, normalised).
+    ///
+    /// # Errors
+    /// ONNX Runtime fails, or computes features that are not finite.
+    pub fn add(&mut self, image: ArrayView3<'_, f32>) -> Result<(), InferenceError> {
+        let patches = self.embed(image)?;
+        let (number, folds) = (self.numbers.len(), self.folds());
+        let fold = match self.options.video_of {
+            Some(frames) => (number * folds / frames.max(1)).min(folds - 1),
+            None => {
+                self.looks.push(Look::new(image, self.normalization()));
+                number % folds
+            }
+        };
+        if self.options.paint {
+            let mut defects = std::mem::replace(&mut self.defects, Defects::new());
+            let normalization = self.normalization();
+            let painted = defects.paint_on(number, image, normalization, |image| self.embed(image));
+            self.defects = defects;
+            painted?;
+        }
+        self.forget();
+        for head in &mut self.heads {
+            head.add(&patches);
+        }
+        self.samples.add(fold, &patches);
+        self.numbers.push(self.came);
+        self.came += 1;
+        Ok(())
+    }
+
+    /// Takes in an image with a real defect: the method is chosen that finds it, and the model says how many of these each rate finds.
+    ///
+    /// # Errors
+    /// As [`Fitter::add`].
+    pub fn add_bad(&mut self, image: ArrayView3<'_, f32>) -> Result<(), InferenceError> {
+        let patches = self.embed(image)?;
+        self.forget();
+        self.defects.add_real(patches);
+        Ok(())
+    }
+
+    /// An image's patches (positions x dimensions). What is taken out of the statistics for a fold has to be exactly what went in: both
+    /// get these rounded values.
+    fn embed(&mut self, image: ArrayView3<'_, f32>) -> Result<Vec<f16>, InferenceError> {
+        self.features
+            .extract(&mut self.backbone, image, &mut self.embedding)?;
+        let patches = self.embedding.to_patches();
+        match patches.iter().all(|value| value.is_finite()) {
+            true => Ok(patches),
+            false => Err(InferenceError::Feature),
+        }
+    }
+
+    /// What was computed of the images so far holds no more.
+    fn forget(&mut self) {
+        (self.groups, self.held_out) = (None, None);
+    }
+
+    fn folds(&self) -> usize {
+        self.options.first().folds()
+    }
+
+    fn shape(&self) -> EmbeddingShape {
+        self.embedding.shape()
+    }
+
+    /// What the model is to say of the files: the bits that 16-bit samples use, where there are such, and the most frequent size.
+    pub fn describe_files(&mut self, sample_bits: Option<u8>, image_size: Option<Size>) {
+        (self.sample_bits, self.image_size) = (sample_bits, image_size);
+    }
+
+    /// Which of the images so far are copies of each other; of none where they are frames of one video.
+    pub fn groups(&mut self) -> &Groups {
+        self.groups.get_or_insert_with(|| groups(&self.looks))
+    }
+
+    /// Leaves out images that are not like the others (a hand, a crate of rejects) where there can be no doubt ([`foreign::fence`]), and
+    /// returns how many these were. Of more images than are held none is left out.
+    ///
+    /// # Errors
+    /// As [`Fitter::finish`].
+    pub fn leave_out_foreign(&mut self, progress: &mut Progress<'_>) -> Result<usize> {
+        let before = self.left_out.len();
+        for _ in 0..LOOKS {
+            if !self.can_leave_out() {
+                break;
+            }
+            let scored = self.held_out(progress)?[0].good.clone();
+            let scores: Vec<f32> = scored.iter().map(|scored| scored.score).collect();
+            let Some(fence) = foreign::fence(&scores) else {
+                break;
+            };
+            let out = scored
+                .iter()
+                .map(|scored| (scored.score > fence).then_some(*scored));
+            if !self.leave_out(&out.collect::<Vec<_>>(), median(&scores))? {
+                break;
+            }
+        }
+        Ok(self.left_out.len() - before)
+    }
+
+    /// Leaves out what is unusual, wanted or not: of the 15 % with the highest held-out scores those that a head which has learnt from
+    /// none of them finds far from the others ([`foreign::unusual_above`]). Returns how many these were. The promise then is one about
+    /// parts like those that stay.
+    ///
+    /// # Errors
+    /// As [`Fitter::finish`].
+    pub fn leave_out_unusual(&mut self, progress: &mut Progress<'_>) -> Result<usize> {
+        let before = self.left_out.len();
+        self.leave_out_foreign(progress)?;
+        if !self.can_leave_out() {
+            return Ok(self.left_out.len() - before);
+        }
+        // The method that keeps a bank, where there is a choice, is the more exact one.
+        let judge = self.options.recipes.len() - 1;
+        let recipe = self.options.recipes[judge];
+        let scores = self.held_out(progress)?[judge].scores();
+        let mut suspect = vec![false; scores.len()];
+        for image in foreign::suspects(&scores) {
+            suspect[image] = true;
+        }
+        let (mut heads, others) = self.without(&suspect, &[recipe])?;
+        let scoring = self.scoring(recipe, &others);
+        let held = scoring.held_out(&mut *heads[0], &[], progress)?.scores();
+        let tensors = heads[0].fit(&others, None, progress)?;
+        let suspects: Vec<usize> = (0..suspect.len()).filter(|&image| suspect[image]).collect();
+        let patches: Vec<&[f16]> = suspects
+            .iter()
+            .map(|&image| self.samples.image(image))
+            .collect();
+        let scored = scoring.score(&tensors, &patches, progress.cancel())?;
+        let limit = foreign::unusual_above(&held);
+        let mut out = vec![None; suspect.len()];
+        for (&image, &scored) in suspects.iter().zip(&scored) {
+            out[image] = Some(scored).filter(|scored| scored.score > limit);
+        }
+        let middle = median(&held);
+        self.leave_out(&out, middle)?;
+        Ok(self.left_out.len() - before)
+    }
+
+    /// Whether all images are held, and enough of them.
+    fn can_leave_out(&self) -> bool {
+        self.numbers.len() >= FEWEST_IMAGES && self.samples.images() == self.numbers.len()
+    }
+
+    /// Leaves out the images that have a score here, unless too few would stay. Returns whether any was.
+    fn leave_out(&mut self, out: &[Option<Scored>], median: f32) -> Result<bool> {
+        let count = out.iter().flatten().count();
+        if count == 0 || out.len() - count < FEWEST_IMAGES {
+            return Ok(false);
+        }
+        let grid = self.shape().grid;
+        for (scored, &number) in out.iter().zip(&self.numbers) {
+            if let Some(scored) = scored {
+                let mut unusual = unusual(number, *scored, median, grid);
+                unusual.left_out = true;
+                self.left_out.push(unusual);
+            }
+        }
+        let gone: Vec<bool> = out.iter().map(Option::is_some).collect();
+        (self.heads, self.samples) = self.without(&gone, &self.options.recipes)?;
+        let mut new = 0;
+        let renumbered: Vec<Option<usize>> = gone
+            .iter()
+            .map(|gone| {
+                new += usize::from(!gone);
+                (!gone).then(|| new - 1)
+            })
+            .collect();
+        self.defects
+            .renumber(|image| renumbered.get(image).copied().flatten());
+        keep(&mut self.looks, &gone);
+        keep(&mut self.numbers, &gone);
+        self.forget();
+        Ok(true)
+    }
+
+    /// Heads to be fitted, and samples, without the images that are `gone`.
+    fn without(
+        &self,
+        gone: &[bool],
+        recipes: &[Recipe],
+    ) -> Result<(Vec<Box<dyn HeadFitter>>, Samples)> {
+        let mut heads = heads(recipes, self.shape())?;
+        let mut samples = Samples::new(self.shape(), samples::BYTES);
+        for image in (0..gone.len()).filter(|&image| !gone[image]) {
+            let patches = self.samples.image(image);
+            for head in &mut heads {
+                head.add(patches);
+            }
+            samples.add(self.samples.folds()[image], patches);
+        }
+        Ok((heads, samples))
+    }
+
+    /// Fits the head on all images and sets the threshold, from 1 GiB of their embeddings where they are very many. Gives the
+    /// backbone back for use with the model.
+    ///
+    /// Images that are copies of each other are held out together, and count as one for the threshold: a score that owes its height to a
+    /// copy in the fit says nothing of an image that is new, and the same score twice no more than once.
+    ///
+    /// # Errors
+    /// Too few images that differ, a false reject rate that they do not support, or an end that was asked for.
+    pub fn finish(mut self, progress: &mut Progress<'_>) -> Result<(ModelFile, Backbone)> {
+        let images = self.numbers.len();
+        if images < FEWEST_IMAGES {
+            return Err(FitError::TooFewImages {
+                images,
+                fewest: FEWEST_IMAGES,
+            }
+            .into());
+        }
+        let groups = self.groups().clone();
+        if !self.looks.is_empty() && groups.count < FEWEST_IMAGES {
+            return Err(FitError::TooFewDistinct {
+                images,
+                distinct: groups.count,
+                fewest: FEWEST_IMAGES,
+            }
+            .into());
+        }
+        let held_out = self.held_out(progress)?.to_vec();
+        let counted = match groups.copies() {
+            0 => (0..self.samples.images()).collect(),
+            _ => one_of_each(self.samples.numbers(), &groups),
+        };
+        let rate = self.options.false_reject_rate;
+        let rate = rate.unwrap_or_else(|| Calibration::default_rate_of(counted.len()));
+        let Choice {
+            chosen,
+            scores,
+            found,
+        } = self.choose(&held_out, &counted, rate)?;
+        let recipe = self.options.recipes[chosen];
+        let tensors = self.heads[chosen].fit(&self.samples, None, progress)?;
+        let trades = self.trades(&scores, &counted, &held_out[chosen])?;
+        let calibration = Calibration::new(scores)?;
+        let tried = self.options.recipes.iter().zip(found);
+        let tried = tried.map(|(recipe, found)| Tried {
+            method: recipe.method,
+            found,
+        });
+        let metadata = Metadata {
+            format_version: FORMAT_VERSION,
+            vadlite_version: env!("CARGO_PKG_VERSION").into(),
+            created: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            method: recipe.method,
+            preset: recipe.preset,
+            tried: tried.filter(|_| self.options.recipes.len() > 1).collect(),
+            map_size: self.map_size(),
+            map_offset: self.map_offset(recipe),
+            unusual: self.unusual(&held_out[chosen].good),
+            backbone: self.backbone_name,
+            backbone_sha256: self.backbone_sha256,
+            taps: self.options.taps,
+            channels: self.channels,
+            tiles: self.options.tiles,
+            input_size: self.options.input_size,
+            resize: RESIZE.into(),
+            normalization: self.backbone.normalization(),
+            roi: self.options.roi,
+            map_sigma: recipe.map_sigma(),
+            highest_patches: match recipe.image_score() {
+                ImageScore::MapMaximum => None,
+                ImageScore::HighestPatches(count) => Some(count),
+            },
+            good_images: images,
+            copies: groups.copies(),
+            left_out: self.left_out.len(),
+            sample_bits: self.sample_bits,
+            image_size: self.image_size,
+            calibration_folds: recipe.folds(),
+            calibration_quantiles: Quantiles::of(&calibration),
+            threshold: calibration.threshold(rate)?,
+            false_reject_rate: rate,
+            trades,
+        };
+        Ok((
+            ModelFile::new(metadata, calibration, tensors),
+            self.backbone,
+        ))
+    }
+
+    /// The method that finds most of the defects, and the scores of the images that are `counted` with it.
+    fn choose(
+        &self,
+        held_out: &[HeldOut],
+        counted: &[usize],
+        rate: f64,
+    ) -> Result<Choice, FitError> {
+        let good: Vec<Vec<f32>> = held_out
+            .iter()
+            .map(|held| {
+                counted
+                    .iter()
+                    .map(|&image| held.good[image].score)
+                    .collect()
+            })
+            .collect();
+        let of_good: Vec<usize> = counted
+            .iter()
+            .map(|&image| self.samples.folds()[image])
+            .collect();
+        let of_defects: Vec<usize> = self
+            .defects_with_folds()
+            .iter()
+            .map(|(fold, _)| *fold)
+            .collect();
+        let candidates: Vec<Candidate<'_>> = good
+            .iter()
+            .zip(held_out)
+            .map(|(good, held)| Candidate {
+                good,
+                defects: &held.defects,
+            })
+            .collect();
+        let folds = Folds {
+            good: &of_good,
+            defects: &of_defects,
+            count: self.folds(),
+        };
+        choose(&candidates, folds, rate)
+    }
+
+    /// What each rate that so many images support costs and brings.
+    fn trades(
+        &self,
+        scores: &[f32],
+        counted: &[usize],
+        held: &HeldOut,
+    ) -> Result<Vec<Trade>, FitError> {
+        let calibration = Calibration::new(scores.to_vec())?;
+        let of = |real: bool| -> Vec<f32> {
+            let all = self.defects.all().iter().zip(&held.defects);
+            all.filter(|(defect, _)| defect.real == real)
+                .map(|(_, score)| *score)
+                .collect()
+        };
+        let (painted, real) = (of(false), of(true));
+        TRADES
+            .into_iter()
+            .filter(|rate| *rate >= calibration.smallest_rate())
+            .map(|rate| {
+                let threshold = calibration.threshold(rate)?;
+                let set_by = scores.iter().position(|score| *score == threshold);
+                let set_by =
+                    set_by.map(|index| self.numbers[self.samples.numbers()[counted[index]]]);
+                Ok(Trade {
+                    false_reject_rate: rate,
+                    threshold,
+                    synthetic_found: (!painted.is_empty())
+                        .then(|| share_above(&painted, threshold)),
+                    bad_found: (!real.is_empty()).then(|| share_above(&real, threshold)),
+                    set_by: set_by.map(|number| number.to_string()),
+                })
+            })
+            .collect()
+    }
+
+    /// The most unusual images, first those that were left out.
+    fn unusual(&self, good: &[Scored]) -> Vec<Unusual> {
+        let scores: Vec<f32> = good.iter().map(|scored| scored.score).collect();
+        let (middle, grid) = (median(&scores), self.shape().grid);
+        let numbers = self
+            .samples
+            .numbers()
+            .iter()
+            .map(|&number| self.numbers[number]);
+        let named = good.iter().zip(numbers);
+        let mut named: Vec<Unusual> = named
+            .map(|(&scored, number)| unusual(number, scored, middle, grid))
+            .collect();
+        let mut all = self.left_out.clone();
+        for list in [&mut all, &mut named] {
+            list.sort_by(|a, b| b.score.total_cmp(&a.score));
+        }
+        let most = ((NAMED * self.came as f64).ceil() as usize).min(MOST_NAMED);
+        named.truncate(most.saturating_sub(all.len()));
+        all.append(&mut named);
+        all
+    }
+}
+
+impl Fitter<'_> {
+    /// Size of the anomaly map.
+    fn map_size(&self) -> Size {
+        let halved = |side: usize| (side / MAP_SCALE).max(1);
+        self.options.input_size.map(halved)
+    }
+
+    /// How far the map is shifted to where the patches look, in its pixels.
+    fn map_offset(&self, recipe: Recipe) -> f32 {
+        match recipe.preset {
+            // The published code does not shift its maps.
+            Preset::Paper => 0.0,
+            Preset::Default => {
+                self.backbone.patch_offset() * self.map_size().width as f32
+                    / self.options.input_size.width as f32
+            }
+        }
+    }
+
+    fn scoring<'b>(&self, recipe: Recipe, samples: &'b Samples) -> Scoring<'b> {
+        let grid = self.shape().grid;
+        Scoring {
+            recipe,
+            shape: self.shape(),
+            map: AnomalyMap::new(
+                grid,
+                self.map_size(),
+                recipe.map_sigma(),
+                self.map_offset(recipe),
+            ),
+            samples,
+        }
+    }
+
+    /// With each recipe, the score of every image held, by a head that was fitted without its fold.
+    fn held_out(&mut self, progress: &mut Progress<'_>) -> Result<&[HeldOut]> {
+        if self.held_out.is_none() {
+            let groups = self.groups().clone();
+            if !self.looks.is_empty() {
+                let folds = folds_of(&groups, self.folds());
+                self.samples.put_into_folds(|image| folds[groups.of[image]]);
+            }
+            let mut heads = std::mem::take(&mut self.heads);
+            let defects = self.defects_with_folds();
+            let all = heads.iter_mut().zip(&self.options.recipes);
+            let held = all.map(|(head, &recipe)| {
+                self.scoring(recipe, &self.samples)
+                    .held_out(&mut **head, &defects, progress)
+            });
+            let held: Result<Vec<HeldOut>> = held.collect();
+            self.heads = heads;
+            self.held_out = Some(held?);
+        }
+        Ok(self.held_out.as_deref().unwrap_or_default())
+    }
+
+    /// The images with defects, with the folds that they are scored in: those of the images that they were painted on.
+    fn defects_with_folds(&self) -> Vec<(usize, &Defect)> {
+        let mut folds = vec![0; self.numbers.len()];
+        for (&number, &fold) in self.samples.numbers().iter().zip(self.samples.folds()) {
+            folds[number] = fold;
+        }
+        let fold = |defect: &Defect| match defect.real {
+            true => defect.image % self.folds(),
+            false => folds[defect.image],
+        };
+        self.defects
+            .all()
+            .iter()
+            .map(|defect| (fold(defect), defect))
+            .collect()
+    }
+}
+
+fn heads(recipes: &[Recipe], shape: EmbeddingShape) -> Result<Vec<Box<dyn HeadFitter>>> {
+    recipes.iter().map(|recipe| recipe.fitter(shape)).collect()
+}
+
+fn keep<T>(values: &mut Vec<T>, gone: &[bool]) {
+    let mut gone = gone.iter();
+    values.retain(|_| !gone.next().copied().unwrap_or(false));
+}
+
+fn median(scores: &[f32]) -> f32 {
+    let mut sorted = scores.to_vec();
+    sorted.sort_by(f32::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn unusual(number: usize, scored: Scored, median: f32, grid: Size) -> Unusual {
+    let times = scored.score / median.max(f32::MIN_POSITIVE);
+    Unusual {
+        file: None,
+        frame: Some(number),
+        score: scored.score,
+        reason: format!("{}: {times:.2} times the median", place(grid, scored.patch)),
+        left_out: false,
+    }
+}
+
+/// The fold of each group: always the one with the fewest images, so that groups of one image each go round.
+fn folds_of(groups: &Groups, folds: usize) -> Vec<usize> {
+    let mut sizes = vec![0usize; groups.count];
+    for &group in &groups.of {
+        sizes[group] += 1;
+    }
+    let mut filled = vec![0; folds];
+    sizes
+        .into_iter()
+        .map(|size| {
+            let fold = (0..folds).min_by_key(|&fold| filled[fold]).unwrap_or(0);
+            filled[fold] += size;
+            fold
+        })
+        .collect()
+}
+
+/// Of the images held, the first of each group, of those groups that are held whole: a copy that is not held cannot be taken out of the
+/// fit. `numbers` are those of the images held.
+fn one_of_each(numbers: &[usize], groups: &Groups) -> Vec<usize> {
+    let mut held = vec![None; groups.of.len()];
+    for (image, &number) in numbers.iter().enumerate() {
+        held[number] = Some(image);
+    }
+    let mut of_group: Vec<Option<Option<usize>>> = vec![None; groups.count];
+    for (&group, &image) in groups.of.iter().zip(&held) {
+        match (&mut of_group[group], image) {
+            (first @ None, image) => *first = Some(image),
+            (Some(first), None) => *first = None,
+            (Some(_), Some(_)) => {}
+        }
+    }
+    of_group.into_iter().flatten().flatten().collect()
+}
+
+/// `count` of the taps' channels, the same ones every time.
+fn random_channels(shapes: &[TapShape], count: usize) -> Result<Vec<usize>, FitError> {
+    let all: usize = shapes.iter().map(|shape| shape[0]).sum();
+    if count == 0 || count > all {
+        return Err(FitError::Dimensions { wanted: count, all });
+    }
+    let mut channels = fastrand::Rng::with_seed(0).choose_multiple(0..all, count);
+    channels.sort_unstable();
+    Ok(channels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(of: &[usize]) -> Groups {
+        Groups {
+            of: of.to_vec(),
+            count: of.iter().max().map_or(0, |last| last + 1),
+            typical: 1.0,
+        }
+    }
+
+    #[test]
+    fn copies_share_a_fold_and_folds_stay_even() {
+        // Without copies, as if there were none to look for.
+        let folds = folds_of(&of(&(0..12).collect::<Vec<_>>()), 5);
+        assert_eq!(folds, [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]);
+        // The first image four times.
+        let groups = of(&[0, 0, 0, 0, 1, 2, 3, 4, 5, 6]);
+        let folds = folds_of(&groups, 5);
+        assert_eq!(folds, [0, 1, 2, 3, 4, 1, 2]);
+    }
+
+    #[test]
+    fn a_picture_counts_once_and_only_with_all_its_copies() {
+        let groups = of(&[0, 1, 0, 2, 1, 3]);
+        // All but the last are held; then all but the fifth, a copy of the second.
+        assert_eq!(one_of_each(&[0, 1, 2, 3, 4], &groups), [0, 1, 3]);
+        assert_eq!(one_of_each(&[0, 1, 2, 3, 5], &groups), [0, 3, 4]);
+    }
+}
