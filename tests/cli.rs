@@ -14,7 +14,6 @@ fn wrong_usage_ends_with_two_and_help_with_nought() {
     for line in [
         "",
         "inspect",
-        "fit --images . --out x.vadlite",
         "fit --method padim-lite --out x.vadlite",
         "fit --method padim-lite --images .",
         "fit --method padim-lite --images . --out x.vadlite --size 0",

@@ -263,7 +263,9 @@ impl<'a> Fitter<'a> {
                 break;
             }
             let scored = self.held_out(progress)?[0].good.clone();
-            let scores: Vec<f32> = scored.iter().map(|scored| scored.score).collect();
+            // Each picture once: copies say nothing of how many others are like it.
+            let counted = self.counted();
+            let scores: Vec<f32> = counted.iter().map(|&image| scored[image].score).collect();
             let Some(fence) = foreign::fence(&scores) else {
                 break;
             };
@@ -317,9 +319,23 @@ impl<'a> Fitter<'a> {
         Ok(self.left_out.len() - before)
     }
 
-    /// Whether all images are held, and enough of them.
-    fn can_leave_out(&self) -> bool {
-        self.numbers.len() >= FEWEST_IMAGES && self.samples.images() == self.numbers.len()
+    /// Whether all images are held, and enough of them that differ.
+    fn can_leave_out(&mut self) -> bool {
+        let all = self.numbers.len();
+        let differ = match self.looks.is_empty() {
+            true => all,
+            false => self.groups().count,
+        };
+        differ >= FEWEST_IMAGES && self.samples.images() == all
+    }
+
+    /// Of the images held, those that count for the threshold: one of each group of copies.
+    fn counted(&mut self) -> Vec<usize> {
+        let groups = self.groups().clone();
+        match groups.copies() {
+            0 => (0..self.samples.images()).collect(),
+            _ => one_of_each(self.samples.numbers(), &groups),
+        }
     }
 
     /// Leaves out the images that have a score here, unless too few would stay. Returns whether any was.
@@ -399,10 +415,7 @@ impl<'a> Fitter<'a> {
             .into());
         }
         let held_out = self.held_out(progress)?.to_vec();
-        let counted = match groups.copies() {
-            0 => (0..self.samples.images()).collect(),
-            _ => one_of_each(self.samples.numbers(), &groups),
-        };
+        let counted = self.counted();
         let rate = self.options.false_reject_rate;
         let rate = rate.unwrap_or_else(|| Calibration::default_rate_of(counted.len()));
         let Choice {
