@@ -110,9 +110,15 @@ pub struct Fitted {
     pub backbone: Backbone,
     /// [`ReadImage::digest`](images::ReadImage::digest) of each image.
     pub seen: HashSet<u64>,
+    /// The files that could be read.
+    read: Vec<PathBuf>,
 }
 
-/// Fits on these files; unreadable ones are named, skipped and counted.
+/// Share of good images in other light that may be flagged, above the rate that is promised.
+const LIGHT_REJECTS: f64 = 0.02;
+
+/// Fits on these files; unreadable ones are named, skipped and counted. Where good images in other light would be flagged, fits again on
+/// images brought to the same level, and keeps what flags fewer.
 pub fn fit(
     arguments: &FitArguments,
     runtime: &RuntimeArguments,
@@ -120,51 +126,97 @@ pub fn fit(
     paths: &[PathBuf],
     asked: Asked<'_>,
 ) -> anyhow::Result<Fitted> {
-    let method = arguments.method.unwrap_or_default();
-    let backbone = backbone::resolve(runtime.backbone.as_deref(), DEFAULT_BACKBONE, None)?;
-    let input_size = arguments.tiles.whole(Size::square(arguments.size.into()));
-    let roi = arguments.roi.unwrap_or_default();
-    let mut fitter = Fitter::new(FitOptions {
-        recipes: Recipe::candidates(method, arguments.preset)?,
-        backbone: &backbone,
-        taps: arguments.taps.clone(),
-        dimensions: arguments.dimensions,
-        tiles: arguments.tiles,
-        input_size,
-        roi,
-        false_reject_rate: arguments.false_reject_rate,
-        video_of: None,
-        paint: asked.paint,
-        runtime: runtime.runtime(),
-    })?;
-    let target = images::target(input_size, fitter.normalization(), roi);
-    let bar = progress(paths.len(), "fitting");
-    let reading = Reading {
-        bits: arguments
-            .bits
-            .or_else(|| images::sample_bits(paths, reading)),
-        ..reading
+    let same_light = arguments.same_light;
+    let once = Once {
+        arguments,
+        runtime,
+        reading,
+        asked,
     };
-    let (mut sizes, mut deep, mut beyond) = (Sizes::default(), false, 0);
-    let (mut seen, mut names) = (HashSet::new(), Vec::new());
-    images::for_each_readable(paths, target, reading, &bar, |index, image| {
-        sizes.add(image.size);
-        seen.insert(image.digest());
-        deep |= image.largest.is_some();
-        let bits = image.largest.map(images::bits_of);
-        beyond += usize::from(bits > Some(reading.bits.unwrap_or(16)));
-        fitter.add(image.tensor.view())?;
-        let name = paths[index].file_name().unwrap_or_default();
-        names.push(name.to_string_lossy().into_owned());
-        Ok(())
-    })?;
-    if !asked.bad.is_empty() {
-        images::for_each_readable(asked.bad, target, reading, &bar, |_, image| {
-            Ok(fitter.add_bad(image.tensor.view())?)
-        })?;
+    let fitted = once.fit(paths, same_light.unwrap_or(false), true)?;
+    let rejects = |fitted: &Fitted| {
+        let metadata = &fitted.model.metadata;
+        metadata.light_rejects.unwrap_or(0.0) - metadata.false_reject_rate
+    };
+    if same_light.is_some() || rejects(&fitted) <= LIGHT_REJECTS {
+        return Ok(fitted);
     }
-    fitter.describe_files(reading.bits.filter(|_| deep), sizes.usual());
-    bar.suspend(|| {
+    // What is wrong with the images has been said.
+    let again = once.fit(&fitted.read, true, false)?;
+    Ok(if rejects(&again) < rejects(&fitted) {
+        again
+    } else {
+        fitted
+    })
+}
+
+/// A fit, which may be done twice.
+struct Once<'a> {
+    arguments: &'a FitArguments,
+    runtime: &'a RuntimeArguments,
+    reading: Reading,
+    asked: Asked<'a>,
+}
+
+impl Once<'_> {
+    /// `say`: whether to warn of what is odd about the images.
+    fn fit(&self, paths: &[PathBuf], same_light: bool, say: bool) -> anyhow::Result<Fitted> {
+        let Self {
+            arguments,
+            runtime,
+            reading,
+            asked,
+        } = *self;
+        let method = arguments.method.unwrap_or_default();
+        let backbone = backbone::resolve(runtime.backbone.as_deref(), DEFAULT_BACKBONE, None)?;
+        let input_size = arguments.tiles.whole(Size::square(arguments.size.into()));
+        let roi = arguments.roi.unwrap_or_default();
+        let mut fitter = Fitter::new(FitOptions {
+            recipes: Recipe::candidates(method, arguments.preset)?,
+            backbone: &backbone,
+            taps: arguments.taps.clone(),
+            dimensions: arguments.dimensions,
+            tiles: arguments.tiles,
+            input_size,
+            roi,
+            false_reject_rate: arguments.false_reject_rate,
+            video_of: None,
+            paint: asked.paint,
+            same_light,
+            runtime: runtime.runtime(),
+        })?;
+        let target = images::target(input_size, fitter.normalization(), roi);
+        let bar = progress(paths.len(), "fitting");
+        let reading = Reading {
+            bits: arguments
+                .bits
+                .or_else(|| images::sample_bits(paths, reading)),
+            ..reading
+        };
+        let (mut sizes, mut deep, mut beyond) = (Sizes::default(), false, 0);
+        let (mut seen, mut names, mut readable) = (HashSet::new(), Vec::new(), Vec::new());
+        images::for_each_readable(paths, target, reading, &bar, |index, image| {
+            sizes.add(image.size);
+            seen.insert(image.digest());
+            deep |= image.largest.is_some();
+            let bits = image.largest.map(images::bits_of);
+            beyond += usize::from(bits > Some(reading.bits.unwrap_or(16)));
+            fitter.add(image.tensor.view())?;
+            let name = paths[index].file_name().unwrap_or_default();
+            names.push(name.to_string_lossy().into_owned());
+            readable.push(paths[index].clone());
+            Ok(())
+        })?;
+        if !asked.bad.is_empty() {
+            images::for_each_readable(asked.bad, target, reading, &bar, |_, image| {
+                Ok(fitter.add_bad(image.tensor.view())?)
+            })?;
+        }
+        fitter.describe_files(reading.bits.filter(|_| deep), sizes.usual());
+        bar.suspend(|| {
+        if !say {
+            return;
+        }
         if let Some(several) = sizes.several(input_size) {
             warn(several);
         }
@@ -187,20 +239,22 @@ pub fn fit(
             ));
         }
     });
-    let mut progress = Progress::new(show_on(&bar), Cancel::default());
-    match asked.leave_out {
-        LeaveOut::Foreign => fitter.leave_out_foreign(&mut progress)?,
-        LeaveOut::Unusual => fitter.leave_out_unusual(&mut progress)?,
-        LeaveOut::None => 0,
-    };
-    let fitted = fitter.finish(&mut progress);
-    drop(progress);
-    bar.finish_and_clear();
-    let (mut model, backbone) = fitted?;
-    model.metadata.name_images(&names);
-    Ok(Fitted {
-        model,
-        backbone,
-        seen,
-    })
+        let mut progress = Progress::new(show_on(&bar), Cancel::default());
+        match asked.leave_out {
+            LeaveOut::Foreign => fitter.leave_out_foreign(&mut progress)?,
+            LeaveOut::Unusual => fitter.leave_out_unusual(&mut progress)?,
+            LeaveOut::None => 0,
+        };
+        let fitted = fitter.finish(&mut progress);
+        drop(progress);
+        bar.finish_and_clear();
+        let (mut model, backbone) = fitted?;
+        model.metadata.name_images(&names);
+        Ok(Fitted {
+            model,
+            backbone,
+            seen,
+            read: readable,
+        })
+    }
 }

@@ -87,6 +87,10 @@ pub struct FitArguments {
     /// Bits that images with 16 bits a sample use, as those of cameras with 10 or 12 do [default: what the brightest pixel of all needs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(8..=16))]
     pub bits: Option<u8>,
+    /// Whether every image is brought to the same mean level first: a lamp that is brighter or darker is no defect then, nor is a part
+    /// that is as a whole [default: if good images in other light would be flagged otherwise]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub same_light: Option<bool>,
     /// Share of good parts that the threshold may flag [default: 0.01, or what the number of images supports]
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub false_reject_rate: Option<f64>,

@@ -15,6 +15,7 @@ mod fit;
 mod flood;
 pub(crate) mod head_tensors;
 pub(crate) mod heads;
+mod light;
 pub mod method;
 #[cfg(feature = "cli")]
 pub(crate) mod metrics;
@@ -45,7 +46,7 @@ use embedding::Embedding;
 use error::{BackboneError, InferenceError, ModelError};
 use features::Features;
 use model_file::{Metadata, ModelFile};
-use ndarray::{ArrayView2, ArrayView3};
+use ndarray::{Array3, ArrayView2, ArrayView3};
 use scorer::Scorer;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -74,6 +75,8 @@ pub struct Detector {
     backbone: Backbone,
     features: Features,
     embedding: Embedding,
+    /// The image at the level of the good ones, where the model asks for it.
+    lit: Array3<f32>,
     scorer: Scorer,
     timing: Timing,
 }
@@ -143,6 +146,11 @@ impl Detector {
             metadata.map_offset,
         );
         let scorer = Scorer::new(head, map, metadata.image_score());
+        let Size { height, width } = match metadata.light_level {
+            Some(_) => metadata.input_size,
+            None => Size::new(0, 0),
+        };
+        let lit = Array3::zeros((3, height, width));
         Ok(Self {
             metadata,
             calibration,
@@ -150,6 +158,7 @@ impl Detector {
             backbone,
             embedding: Embedding::new(shape),
             features,
+            lit,
             scorer,
             timing: Timing::default(),
         })
@@ -162,6 +171,13 @@ impl Detector {
     /// ONNX Runtime fails, or the score is not a number.
     pub fn inspect(&mut self, image: ArrayView3<'_, f32>) -> Result<f32, InferenceError> {
         let start = Instant::now();
+        let image = match self.metadata.light_level {
+            Some(level) if image.dim() == self.lit.dim() => {
+                light::bring_to(level, image, self.metadata.normalization, &mut self.lit);
+                self.lit.view()
+            }
+            _ => image,
+        };
         let filling = self
             .features
             .extract(&mut self.backbone, image, &mut self.embedding)?;

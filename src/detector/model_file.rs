@@ -54,6 +54,12 @@ pub struct Metadata {
     pub normalization: Normalization,
     /// The inspected part of the frame.
     pub roi: Roi,
+    /// The mean level that images are brought to before anything else, in 0..1 of white; absent: they are taken as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub light_level: Option<f32>,
+    /// Share of good images that would be flagged where the light is 15 % brighter or darker, 0..1; absent: it was not tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub light_rejects: Option<f64>,
     /// Size of the anomaly map, and in its pixels: the smoothing, and how far to the right of and below the centre of its
     /// cell a patch looks.
     pub map_size: Size,
@@ -352,6 +358,12 @@ impl Metadata {
             .is_some_and(|bits| !(8..=16).contains(&bits))
         {
             return Err(ModelError::Value("sample_bits is not between 8 and 16"));
+        }
+        if self
+            .light_level
+            .is_some_and(|level| !(level > 0.0 && level <= 1.0))
+        {
+            return Err(ModelError::Value("light_level is not in 0..1"));
         }
         if self.highest_patches == Some(0) {
             return Err(ModelError::Value("highest_patches is 0"));

@@ -27,6 +27,16 @@ pub fn say(out: &Path, model: &ModelFile) -> anyhow::Result<()> {
     if let Some(tried) = tried(metadata) {
         print_line(&tried)?;
     }
+    if let Some(rejects) = metadata.light_rejects {
+        let how = match metadata.light_level {
+            Some(_) => "images are brought to the same level, and in",
+            None => "in",
+        };
+        let percent = 100.0 * rejects;
+        print_line(&format!(
+            "light       {how} light 15 % brighter or darker {percent:.0} % of the good images are flagged"
+        ))?;
+    }
     unusual(metadata)?;
     trades(metadata)?;
     if let Some(tail) = long_tail(model) {

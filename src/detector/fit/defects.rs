@@ -1,6 +1,7 @@
 //! Images with defects while a model is fitted: painted ones on good images, and real ones where there are some.
 
 use crate::detector::error::InferenceError;
+use crate::detector::light::{CHANGE, lit};
 use crate::detector::synthetic::{KINDS, paint};
 use crate::detector::taps::Normalization;
 use half::f16;
@@ -10,11 +11,22 @@ use ndarray::{Array3, ArrayView3};
 const MOST: usize = 256;
 const SEED: u64 = 7;
 
-/// An image with a defect.
+/// What an image that is no good one as it came shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A defect painted on a good image.
+    Painted,
+    /// A good image in other light.
+    Lit,
+    /// A real defect.
+    Real,
+}
+
+/// Such an image.
 pub struct Defect {
-    /// The number of the good image that it was painted on; of a real one, its own among those.
+    /// The number of the good image that it was made of; of a real one, its own among those.
     pub image: usize,
-    pub real: bool,
+    pub kind: Kind,
     /// positions x dimensions
     pub patches: Vec<f16>,
 }
@@ -41,7 +53,7 @@ impl Defects {
         }
     }
 
-    /// Paints on the good image with this number (3 x height x width, normalised), if it is its turn; `embed` gives the patches of what
+    /// Paints on the good image with this number, and changes its light, (3 x height x width, normalised), if it is its turn; `embed` gives the patches of what
     /// comes out.
     ///
     /// # Errors
@@ -51,28 +63,36 @@ impl Defects {
         number: usize,
         image: ArrayView3<'_, f32>,
         normalization: Normalization,
-        embed: impl FnOnce(ArrayView3<'_, f32>) -> Result<Vec<f16>, InferenceError>,
+        mut embed: impl FnMut(ArrayView3<'_, f32>) -> Result<Vec<f16>, InferenceError>,
     ) -> Result<(), InferenceError> {
         if !number.is_multiple_of(self.every) {
             return Ok(());
         }
         let pixels = denormalized(image, normalization);
-        let (kind, _) = KINDS[self.random.usize(..KINDS.len())];
+        let (what, _) = KINDS[self.random.usize(..KINDS.len())];
         let donor = self.donor.as_ref().unwrap_or(&pixels);
-        let (mut painted, _) = paint(pixels.view(), donor.view(), kind, &mut self.random);
+        let (mut painted, _) = paint(pixels.view(), donor.view(), what, &mut self.random);
         normalize(&mut painted, normalization);
-        let patches = embed(painted.view())?;
         self.donor = Some(pixels);
-        self.all.push(Defect {
-            image: number,
-            real: false,
-            patches,
-        });
-        if self.all.len() - self.real > MOST {
+        let factor = if self.random.bool() {
+            1.0 + CHANGE
+        } else {
+            1.0 - CHANGE
+        };
+        let lit = lit(image, normalization, factor);
+        for (kind, image) in [(Kind::Painted, painted.view()), (Kind::Lit, lit.view())] {
+            let patches = embed(image)?;
+            self.all.push(Defect {
+                image: number,
+                kind,
+                patches,
+            });
+        }
+        if self.all.len() - self.real > 2 * MOST {
             self.every *= 2;
             let every = self.every;
             self.all
-                .retain(|defect| defect.real || defect.image.is_multiple_of(every));
+                .retain(|defect| defect.kind == Kind::Real || defect.image.is_multiple_of(every));
         }
         Ok(())
     }
@@ -81,7 +101,7 @@ impl Defects {
     pub fn add_real(&mut self, patches: Vec<f16>) {
         self.all.push(Defect {
             image: self.real,
-            real: true,
+            kind: Kind::Real,
             patches,
         });
         self.real += 1;
@@ -94,7 +114,7 @@ impl Defects {
     /// Forgets what was painted on images that are left out; `new` gives the others' new numbers.
     pub fn renumber(&mut self, new: impl Fn(usize) -> Option<usize>) {
         self.all.retain_mut(|defect| {
-            if defect.real {
+            if defect.kind == Kind::Real {
                 return true;
             }
             let number = new(defect.image);
@@ -145,7 +165,7 @@ mod tests {
         let numbers: Vec<usize> = defects
             .all()
             .iter()
-            .filter(|d| !d.real)
+            .filter(|d| d.kind == Kind::Painted)
             .map(|d| d.image)
             .collect();
         assert!((128..=256).contains(&numbers.len()), "{}", numbers.len());
@@ -158,8 +178,11 @@ mod tests {
         );
         // The first and every third are left out.
         defects.renumber(|number| (number > 0 && number % 3 != 0).then(|| number - 1));
-        assert!(defects.all().iter().any(|defect| defect.real));
-        let left = defects.all().iter().filter(|defect| !defect.real);
+        assert!(defects.all().iter().any(|defect| defect.kind == Kind::Real));
+        let left = defects
+            .all()
+            .iter()
+            .filter(|defect| defect.kind == Kind::Painted);
         assert!(left.clone().all(|defect| (defect.image + 1) % 3 != 0));
         assert!(left.count() > numbers.len() / 2);
     }

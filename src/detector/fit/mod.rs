@@ -12,6 +12,7 @@ use super::embedding::{Embedding, EmbeddingShape};
 use super::error::{FitError, InferenceError, Result};
 use super::features::Features;
 use super::heads::{HeadFitter, Recipe};
+use super::light;
 use super::method::Preset;
 use super::model_file::{FORMAT_VERSION, Metadata, ModelFile, Quantiles, RESIZE};
 use super::near_copies::{Groups, Look, groups};
@@ -22,10 +23,10 @@ use super::taps::{Normalization, TapShape};
 use super::unusual::{Trade, Tried, Unusual, place};
 use crate::geometry::{Grid, Roi, Size};
 use choice::{Candidate, Choice, Folds, choose, share_above};
-use defects::{Defect, Defects};
+use defects::{Defect, Defects, Kind};
 use half::f16;
 use held_out::{HeldOut, Scored, Scoring};
-use ndarray::ArrayView3;
+use ndarray::{Array3, ArrayView3};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -64,6 +65,8 @@ pub struct FitOptions<'a> {
     pub video_of: Option<usize>,
     /// Whether to paint defects on the images, to choose by and to say what each rate finds; always where there is a choice.
     pub paint: bool,
+    /// Whether images are brought to one level of light.
+    pub same_light: bool,
     pub runtime: RuntimeOptions<'a>,
 }
 
@@ -86,6 +89,7 @@ impl<'a> FitOptions<'a> {
             false_reject_rate: None,
             video_of: None,
             paint: false,
+            same_light: false,
             runtime: RuntimeOptions::default(),
         }
     }
@@ -100,6 +104,9 @@ pub struct Fitter<'a> {
     channels: Option<Vec<usize>>,
     embedding: Embedding,
     features: Features,
+    /// The level that images are brought to: that of the first.
+    light_level: Option<f32>,
+    lit: Array3<f32>,
     /// One for each recipe.
     heads: Vec<Box<dyn HeadFitter>>,
     samples: Samples,
@@ -156,6 +163,8 @@ impl<'a> Fitter<'a> {
             channels,
             samples: Samples::new(shape, samples::BYTES),
             embedding: Embedding::new(shape),
+            light_level: None,
+            lit: Array3::zeros((0, 0, 0)),
             heads,
             looks: Vec::new(),
             groups: None,
@@ -219,6 +228,19 @@ impl<'a> Fitter<'a> {
     /// An image's patches (positions x dimensions). What is taken out of the statistics for a fold has to be exactly what went in: both
     /// get these rounded values.
     fn embed(&mut self, image: ArrayView3<'_, f32>) -> Result<Vec<f16>, InferenceError> {
+        let image = if self.options.same_light {
+            let normalization = self.normalization();
+            let wanted = *self.light_level.get_or_insert_with(|| {
+                light::level(image, normalization).clamp(f32::MIN_POSITIVE, 1.0)
+            });
+            if self.lit.dim() != image.dim() {
+                self.lit = Array3::zeros(image.dim());
+            }
+            light::bring_to(wanted, image, normalization, &mut self.lit);
+            self.lit.view()
+        } else {
+            image
+        };
         self.features
             .extract(&mut self.backbone, image, &mut self.embedding)?;
         let patches = self.embedding.to_patches();
@@ -427,6 +449,8 @@ impl<'a> Fitter<'a> {
         let tensors = self.heads[chosen].fit(&self.samples, None, progress)?;
         let trades = self.trades(&scores, &counted, &held_out[chosen])?;
         let calibration = Calibration::new(scores)?;
+        let threshold = calibration.threshold(rate)?;
+        let lit = self.of_kind(Kind::Lit, &held_out[chosen]);
         let tried = self.options.recipes.iter().zip(found);
         let tried = tried.map(|(recipe, found)| Tried {
             method: recipe.method,
@@ -463,7 +487,9 @@ impl<'a> Fitter<'a> {
             image_size: self.image_size,
             calibration_folds: recipe.folds(),
             calibration_quantiles: Quantiles::of(&calibration),
-            threshold: calibration.threshold(rate)?,
+            light_level: self.light_level,
+            light_rejects: (!lit.is_empty()).then(|| share_above(&lit, threshold)),
+            threshold,
             false_reject_rate: rate,
             trades,
         };
@@ -493,18 +519,21 @@ impl<'a> Fitter<'a> {
             .iter()
             .map(|&image| self.samples.folds()[image])
             .collect();
-        let of_defects: Vec<usize> = self
-            .defects_with_folds()
+        let all = self.defects_with_folds();
+        let defects = all.iter().filter(|(_, defect)| defect.kind != Kind::Lit);
+        let of_defects: Vec<usize> = defects.map(|(fold, _)| *fold).collect();
+        let defects: Vec<Vec<f32>> = held_out
             .iter()
-            .map(|(fold, _)| *fold)
+            .map(|held| {
+                let scores = all.iter().zip(&held.defects);
+                let defects = scores.filter(|((_, defect), _)| defect.kind != Kind::Lit);
+                defects.map(|(_, score)| *score).collect()
+            })
             .collect();
         let candidates: Vec<Candidate<'_>> = good
             .iter()
-            .zip(held_out)
-            .map(|(good, held)| Candidate {
-                good,
-                defects: &held.defects,
-            })
+            .zip(&defects)
+            .map(|(good, defects)| Candidate { good, defects })
             .collect();
         let folds = Folds {
             good: &of_good,
@@ -512,6 +541,13 @@ impl<'a> Fitter<'a> {
             count: self.folds(),
         };
         choose(&candidates, folds, rate)
+    }
+
+    /// Scores of the images of one kind.
+    fn of_kind(&self, kind: Kind, held: &HeldOut) -> Vec<f32> {
+        let all = self.defects.all().iter().zip(&held.defects);
+        let of_kind = all.filter(|(defect, _)| defect.kind == kind);
+        of_kind.map(|(_, score)| *score).collect()
     }
 
     /// What each rate that so many images support costs and brings.
@@ -522,13 +558,8 @@ impl<'a> Fitter<'a> {
         held: &HeldOut,
     ) -> Result<Vec<Trade>, FitError> {
         let calibration = Calibration::new(scores.to_vec())?;
-        let of = |real: bool| -> Vec<f32> {
-            let all = self.defects.all().iter().zip(&held.defects);
-            all.filter(|(defect, _)| defect.real == real)
-                .map(|(_, score)| *score)
-                .collect()
-        };
-        let (painted, real) = (of(false), of(true));
+        let painted = self.of_kind(Kind::Painted, held);
+        let real = self.of_kind(Kind::Real, held);
         TRADES
             .into_iter()
             .filter(|rate| *rate >= calibration.smallest_rate())
@@ -635,9 +666,9 @@ impl Fitter<'_> {
         for (&number, &fold) in self.samples.numbers().iter().zip(self.samples.folds()) {
             folds[number] = fold;
         }
-        let fold = |defect: &Defect| match defect.real {
-            true => defect.image % self.folds(),
-            false => folds[defect.image],
+        let fold = |defect: &Defect| match defect.kind {
+            Kind::Real => defect.image % self.folds(),
+            Kind::Painted | Kind::Lit => folds[defect.image],
         };
         self.defects
             .all()

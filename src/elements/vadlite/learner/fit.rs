@@ -240,6 +240,7 @@ impl Thread {
             false_reject_rate: Some(settings.live.false_reject_rate).filter(|rate| *rate > 0.0),
             video_of: Some(settings.learn_frames as usize),
             paint: false,
+            same_light: false,
             runtime: RuntimeOptions {
                 threads: settings.threads as usize,
                 library: settings.onnxruntime.as_deref(),
