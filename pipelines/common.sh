@@ -47,7 +47,7 @@ absolute() {
 # use_model FILE: finds the plugin and sets `model`, or ends with a message.
 use_model() {
     find_plugin
-    [ -f "$1" ] || die "there is no model file $1. Fit one: vadlite fit --method padim-lite --images GOOD_DIR --out $1"
+    [ -f "$1" ] || die "there is no model file $1. Fit one: vadlite fit --images GOOD_DIR --out $1"
     model=$(absolute "$1")
 }
 

@@ -121,7 +121,7 @@ echo "good pictures to fit on: $(list_images "$data/train/" | wc -l), pictures t
 
 model=$out/part.vadlite
 step "vadlite fit"
-vadlite fit --method padim-lite --images "$data/train/good" --out "$model" || die "no model was fitted; the reason is above"
+vadlite fit --images "$data/train/good" --out "$model" || die "no model was fitted; the reason is above"
 
 # --- inspect ------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 #
 #     sh pipelines/genicam.sh MODEL [CAMERA [mono|bayer [EXPOSURE_US]]]
 #
-# MODEL        made by: vadlite fit --method padim-lite --images GOOD_DIR --out part.vadlite
+# MODEL        made by: vadlite fit --images GOOD_DIR --out part.vadlite
 # CAMERA       its name as `arv-tool-0.8` lists it; default "": the first one
 # mono|bayer   what the sensor delivers, default mono; bayer needs bayer2rgb (GStreamer bad plugins)
 # EXPOSURE_US  exposure in microseconds; default: the camera's own setting

@@ -3,7 +3,7 @@
 #
 #     sh pipelines/image-folder.sh MODEL DIR [OUT_DIR]
 #
-# MODEL    made by: vadlite fit --method padim-lite --images GOOD_DIR --out part.vadlite
+# MODEL    made by: vadlite fit --images GOOD_DIR --out part.vadlite
 # DIR      PNG and JPEG; BMP, TIFF and others when ImageMagick is installed
 # OUT_DIR  write the pictures here as 000000.png, 000001.png, … (heatmap on the flagged ones; names.txt says which
 #          is which) instead of showing two a second

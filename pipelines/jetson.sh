@@ -3,7 +3,7 @@
 #
 #     sh pipelines/jetson.sh MODEL [SENSOR [WIDTHxHEIGHT [FRAMES_PER_SECOND]]]
 #
-# MODEL              made by: vadlite fit --method padim-lite --images GOOD_DIR --out part.vadlite
+# MODEL              made by: vadlite fit --images GOOD_DIR --out part.vadlite
 # SENSOR             number of the CSI sensor, default 0
 # WIDTHxHEIGHT       default 1920x1080; must be one of the sensor's modes
 # FRAMES_PER_SECOND  default 30

@@ -7,8 +7,8 @@
 # FRAMES  good frames to learn from, default 300
 # DEVICE  the V4L2 camera, default /dev/video0
 #
-# Let good parts pass, and nothing else. The bar in the picture and the lines printed say how far it is. For parts that do
-# not lie in one place: VADLITE_OPTIONS="method=patchcore-lite".
+# Let good parts pass, and nothing else. The bar in the picture and the lines printed say how far it is. A hand
+# or another thing that comes in between is left out.
 set -eu
 . "$(dirname "$0")/common.sh"
 arguments 1 3 "$@"

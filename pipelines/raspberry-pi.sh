@@ -3,7 +3,7 @@
 #
 #     sh pipelines/raspberry-pi.sh MODEL [CAMERA [WIDTHxHEIGHT [FRAMES_PER_SECOND]]]
 #
-# MODEL              made by: vadlite fit --method padim-lite --images GOOD_DIR --out part.vadlite
+# MODEL              made by: vadlite fit --images GOOD_DIR --out part.vadlite
 # CAMERA             its name as `cam --list` shows it; default "": the first one
 # WIDTHxHEIGHT       default 1280x720
 # FRAMES_PER_SECOND  default 15

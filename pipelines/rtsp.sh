@@ -3,7 +3,7 @@
 #
 #     sh pipelines/rtsp.sh MODEL rtsp://USER:PASSWORD@CAMERA/PATH [LATENCY_MS]
 #
-# MODEL       made by: vadlite fit --method padim-lite --images GOOD_DIR --out part.vadlite
+# MODEL       made by: vadlite fit --images GOOD_DIR --out part.vadlite
 # LATENCY_MS  jitter buffer, default 200
 #
 # Needs rtspsrc (GStreamer good plugins) and a decoder for the camera's codec: for H.264 or H.265

@@ -3,7 +3,7 @@
 #
 #     sh pipelines/usb-camera.sh MODEL [DEVICE [WIDTHxHEIGHT]]
 #
-# MODEL         made by: vadlite fit --method padim-lite --images GOOD_DIR --out part.vadlite
+# MODEL         made by: vadlite fit --images GOOD_DIR --out part.vadlite
 # DEVICE        default /dev/video0 (v4l2-ctl --list-devices shows them)
 # WIDTHxHEIGHT  default: what the camera offers first
 #

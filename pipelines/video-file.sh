@@ -3,7 +3,7 @@
 #
 #     sh pipelines/video-file.sh MODEL VIDEO [OUT.mkv]
 #
-# MODEL    made by: vadlite fit --method padim-lite --images GOOD_DIR --out part.vadlite
+# MODEL    made by: vadlite fit --images GOOD_DIR --out part.vadlite
 # OUT.mkv  write the annotated video here (VP8 in Matroska), as fast as the machine can, instead of showing it
 #
 # Needs a decoder for the file: for H.264 or H.265 gstreamer1.0-libav and gstreamer1.0-plugins-bad (./setup --codecs).

@@ -166,3 +166,50 @@ fn a_crate_of_rejects_in_the_wrong_folder_does_not_blind_the_model() {
     let (output, _) = fit(&images, &["--leave-out", "absent.png"], 1);
     assert!(text(&output.stderr).contains("absent.png"));
 }
+
+/// What lies where the mask is black is not judged, and nothing else changes.
+#[test]
+fn a_mask_leaves_out_what_nobody_wants_judged() {
+    let images = folder("masked");
+    save_good(&images, 30);
+    let mask = images.with_extension("png");
+    // The right half is black.
+    let picture =
+        image::GrayImage::from_fn(100, 50, |x, _| image::Luma([if x < 50 { 255 } else { 0 }]));
+    picture.save(&mask).unwrap();
+    let masked = [
+        "--method",
+        "patchcore-lite",
+        "--mask",
+        mask.to_str().unwrap(),
+    ];
+    let (_, out) = fit(&images, &masked, 0);
+    let judged = info(&out)["judged"].as_str().unwrap().to_owned();
+    assert_eq!(
+        judged,
+        format!("{}{}", "1".repeat(7), "0".repeat(7)).repeat(14)
+    );
+
+    let flagged = |x: f64| {
+        let file = images.with_file_name(format!("masked {x}.png"));
+        Part::defective(5000, x, 0.5).picture(320, 240).save(&file);
+        let arguments = [
+            "score",
+            "--json",
+            "--model",
+            out.to_str().unwrap(),
+            file.to_str().unwrap(),
+        ];
+        json(&run(arguments, 0))[0]["flagged"] == true
+    };
+    assert!(flagged(0.35), "a defect in the white passes");
+    assert!(!flagged(0.72), "what is not judged is flagged");
+
+    image::GrayImage::new(10, 10).save(&mask).unwrap();
+    let (output, _) = fit(&images, &masked, 1);
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("masked.png") && said.contains("black"),
+        "{said}"
+    );
+}

@@ -230,9 +230,9 @@ fn metadata_of_another_version_or_kind() {
         let path = parts.save("lacking.vadlite");
         // Files from before there was this open as they did.
         match name.as_str() {
-            "copies" | "image_size" | "sample_bits" | "highest_patches" | "left_out"
+            "copies" | "image_size" | "sample_bits" | "highest_patches" | "judged" | "left_out"
             | "light_level" | "light_rejects" | "tried" | "trades" | "unusual" => {
-                drop(open(&path).unwrap())
+                drop(open(&path).unwrap());
             }
             _ => refused(&path, &["damaged", name]),
         }

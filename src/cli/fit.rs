@@ -11,6 +11,7 @@ use crate::detector::backbone::{self, Backbone, DEFAULT_BACKBONE};
 use crate::detector::model_file::ModelFile;
 use crate::detector::{Cancel, FitOptions, Fitter, Progress};
 use crate::geometry::Size;
+use crate::video::mask;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -181,6 +182,11 @@ impl Once<'_> {
             roi,
             false_reject_rate: arguments.false_reject_rate,
             video_of: None,
+            mask: arguments
+                .mask
+                .as_deref()
+                .map(|path| mask::read(path, input_size, roi))
+                .transpose()?,
             paint: asked.paint,
             same_light,
             runtime: runtime.runtime(),

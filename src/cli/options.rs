@@ -84,6 +84,9 @@ pub struct FitArguments {
     /// Inspected part of the frame, in 0..1 of it [default: all]
     #[arg(long, value_name = "X,Y,W,H")]
     pub roi: Option<Roi>,
+    /// PNG that lies on the whole picture: what is white in it is judged [default: all]
+    #[arg(long, value_name = "PNG")]
+    pub mask: Option<PathBuf>,
     /// Bits that images with 16 bits a sample use, as those of cameras with 10 or 12 do [default: what the brightest pixel of all needs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(8..=16))]
     pub bits: Option<u8>,

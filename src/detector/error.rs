@@ -241,6 +241,8 @@ pub enum FitError {
     TooFewForVariance(usize),
     #[error("with the preset {0} a method has to be named")]
     NoChoice(&'static str),
+    #[error("the mask leaves no patch of the picture to be judged")]
+    NothingJudged,
     #[error("no patches to fit on")]
     NoPatches,
     #[error("{wanted} dimensions were asked for, and the taps have 1 to {all}")]

@@ -145,7 +145,10 @@ impl Detector {
             metadata.map_sigma,
             metadata.map_offset,
         );
-        let scorer = Scorer::new(head, map, metadata.image_score());
+        let mut scorer = Scorer::new(head, map, metadata.image_score());
+        if let Some(judged) = metadata.judged(shape.positions())? {
+            scorer.judge_only(&judged);
+        }
         let Size { height, width } = match metadata.light_level {
             Some(_) => metadata.input_size,
             None => Size::new(0, 0),

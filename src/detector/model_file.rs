@@ -54,6 +54,9 @@ pub struct Metadata {
     pub normalization: Normalization,
     /// The inspected part of the frame.
     pub roi: Roi,
+    /// Which patches are judged, row by row: 1, and 0 for those that a mask leaves out; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<String>,
     /// The mean level that images are brought to before anything else, in 0..1 of white; absent: they are taken as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub light_level: Option<f32>,
@@ -306,6 +309,23 @@ impl Metadata {
                 trade.set_by = Some(name.clone());
             }
         }
+    }
+
+    /// Which of so many patches are judged, where not all are.
+    ///
+    /// # Errors
+    /// The file says so of another number of patches, or of none.
+    pub fn judged(&self, patches: usize) -> Result<Option<Vec<bool>>, ModelError> {
+        let Some(judged) = &self.judged else {
+            return Ok(None);
+        };
+        let known = judged.bytes().all(|byte| matches!(byte, b'0' | b'1'));
+        if !known || judged.len() != patches || !judged.contains('1') {
+            return Err(ModelError::Value(
+                "judged does not say 0 or 1 of each patch, and 1 of some",
+            ));
+        }
+        Ok(Some(judged.bytes().map(|byte| byte == b'1').collect()))
     }
 
     /// What of the patch scores is the image score.

@@ -24,7 +24,9 @@ pub struct Scorer {
     image_score: ImageScore,
     /// One per patch, row-major on the grid.
     patch_scores: Vec<f32>,
-    /// The same, to be sorted.
+    /// The patches that are not judged: they score nothing.
+    masked: Vec<usize>,
+    /// The scores, to be sorted.
     ranked: Vec<f32>,
     timing: ScorerTiming,
 }
@@ -43,16 +45,29 @@ impl Scorer {
             head,
             image_score,
             patch_scores: vec![0.0; patches],
+            masked: Vec::new(),
             ranked: Vec::with_capacity(patches),
             map,
             timing: ScorerTiming::default(),
         }
     }
 
+    /// Judges the patches for which `judged` says so (row-major on the grid), and no others.
+    pub fn judge_only(&mut self, judged: &[bool]) {
+        let patches = judged.iter().enumerate();
+        self.masked = patches
+            .filter(|(_, judged)| !**judged)
+            .map(|(patch, _)| patch)
+            .collect();
+    }
+
     /// The image score. Allocates nothing.
     pub fn score(&mut self, embedding: &Embedding) -> f32 {
         let start = Instant::now();
         self.head.score(embedding, &mut self.patch_scores);
+        for &patch in &self.masked {
+            self.patch_scores[patch] = 0.0;
+        }
         let after_head = Instant::now();
         let maximum = self.map.update(&self.patch_scores);
         let score = match self.image_score {

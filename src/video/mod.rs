@@ -9,6 +9,7 @@ pub mod formats;
 pub mod frame;
 #[doc(hidden)]
 pub mod heatmap;
+pub mod mask;
 pub mod meta;
 pub mod overlay;
 #[doc(hidden)]

@@ -5,11 +5,13 @@ use crate::detector::light::{CHANGE, lit};
 use crate::detector::synthetic::{KINDS, paint};
 use crate::detector::taps::Normalization;
 use half::f16;
-use ndarray::{Array3, ArrayView3};
+use ndarray::{Array2, Array3, ArrayView3};
 
 /// Painted images that are held at most. When there are more, every other one goes, and half as many of those to come are painted.
 const MOST: usize = 256;
 const SEED: u64 = 7;
+/// Times that a defect is painted until it lies where something is judged.
+const TRIES: usize = 20;
 
 /// What an image that is no good one as it came shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +65,7 @@ impl Defects {
         number: usize,
         image: ArrayView3<'_, f32>,
         normalization: Normalization,
+        judged: Option<&Array2<bool>>,
         mut embed: impl FnMut(ArrayView3<'_, f32>) -> Result<Vec<f16>, InferenceError>,
     ) -> Result<(), InferenceError> {
         if !number.is_multiple_of(self.every) {
@@ -71,7 +74,21 @@ impl Defects {
         let pixels = denormalized(image, normalization);
         let (what, _) = KINDS[self.random.usize(..KINDS.len())];
         let donor = self.donor.as_ref().unwrap_or(&pixels);
-        let (mut painted, _) = paint(pixels.view(), donor.view(), what, &mut self.random);
+        let mut paint = || paint(pixels.view(), donor.view(), what, &mut self.random);
+        let (mut painted, mut place) = paint();
+        // Where nothing is judged nothing is to be found.
+        for _ in 0..TRIES {
+            let seen = |judged: &Array2<bool>| {
+                judged
+                    .iter()
+                    .zip(&place)
+                    .any(|(judged, marked)| *judged && *marked)
+            };
+            if judged.is_none_or(seen) {
+                break;
+            }
+            (painted, place) = paint();
+        }
         normalize(&mut painted, normalization);
         self.donor = Some(pixels);
         let factor = if self.random.bool() {
@@ -158,7 +175,7 @@ mod tests {
                 Ok(vec![f16::ONE])
             };
             defects
-                .paint_on(number, image.view(), normalization, embed)
+                .paint_on(number, image.view(), normalization, None, embed)
                 .unwrap();
         }
         defects.add_real(vec![f16::ZERO]);

@@ -41,6 +41,8 @@ pub struct Scoring<'a> {
     pub shape: EmbeddingShape,
     pub map: AnomalyMap,
     pub samples: &'a Samples,
+    /// Which patches are judged; empty: all.
+    pub judged: &'a [bool],
 }
 
 impl Scoring<'_> {
@@ -106,6 +108,7 @@ impl Scoring<'_> {
         let scores = parts.map(|images| {
             let head = self.recipe.load(self.shape, &TensorReader::new(tensors))?;
             let mut scorer = Scorer::new(head, self.map.clone(), self.recipe.image_score());
+            scorer.judge_only(self.judged);
             let mut embedding = Embedding::new(self.shape);
             let score = |patches: &&[f16]| {
                 cancel.check()?;

@@ -26,7 +26,7 @@ use choice::{Candidate, Choice, Folds, choose, share_above};
 use defects::{Defect, Defects, Kind};
 use half::f16;
 use held_out::{HeldOut, Scored, Scoring};
-use ndarray::{Array3, ArrayView3};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, s};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -58,6 +58,8 @@ pub struct FitOptions<'a> {
     pub input_size: Size,
     /// The inspected part of the frame.
     pub roi: Roi,
+    /// What is judged of the image tensor (height x width); `None`: all of it.
+    pub mask: Option<Array2<bool>>,
     /// Rate that the threshold is set for; `None`: 0.01, or what the number of images supports.
     pub false_reject_rate: Option<f64>,
     /// How many images will come where they are frames of one video. A frame's neighbours tell a head about it: it is then scored by a
@@ -86,6 +88,7 @@ impl<'a> FitOptions<'a> {
             tiles: Grid::ONE,
             input_size: Size::square(224),
             roi: Roi::WHOLE,
+            mask: None,
             false_reject_rate: None,
             video_of: None,
             paint: false,
@@ -104,6 +107,8 @@ pub struct Fitter<'a> {
     channels: Option<Vec<usize>>,
     embedding: Embedding,
     features: Features,
+    /// Which patches are judged; empty: all.
+    judged: Vec<bool>,
     /// The level that images are brought to: that of the first.
     light_level: Option<f32>,
     lit: Array3<f32>,
@@ -154,6 +159,10 @@ impl<'a> Fitter<'a> {
             .map_err(FitError::from)?;
         let shape = features.shape();
         let heads = heads(&options.recipes, shape)?;
+        let judged = match &options.mask {
+            Some(mask) => judged(mask.view(), shape.grid)?,
+            None => Vec::new(),
+        };
         Ok(Self {
             features,
             options,
@@ -163,6 +172,7 @@ impl<'a> Fitter<'a> {
             channels,
             samples: Samples::new(shape, samples::BYTES),
             embedding: Embedding::new(shape),
+            judged,
             light_level: None,
             lit: Array3::zeros((0, 0, 0)),
             heads,
@@ -200,7 +210,10 @@ impl<'a> Fitter<'a> {
         if self.options.paint {
             let mut defects = std::mem::replace(&mut self.defects, Defects::new());
             let normalization = self.normalization();
-            let painted = defects.paint_on(number, image, normalization, |image| self.embed(image));
+            let mask = self.options.mask.take();
+            let embed = |image: ArrayView3<'_, f32>| self.embed(image);
+            let painted = defects.paint_on(number, image, normalization, mask.as_ref(), embed);
+            self.options.mask = mask;
             self.defects = defects;
             painted?;
         }
@@ -487,6 +500,12 @@ impl<'a> Fitter<'a> {
             image_size: self.image_size,
             calibration_folds: recipe.folds(),
             calibration_quantiles: Quantiles::of(&calibration),
+            judged: (!self.judged.is_empty()).then(|| {
+                let judged = self.judged.iter();
+                judged
+                    .map(|judged| if *judged { '1' } else { '0' })
+                    .collect()
+            }),
             light_level: self.light_level,
             light_rejects: (!lit.is_empty()).then(|| share_above(&lit, threshold)),
             threshold,
@@ -623,7 +642,7 @@ impl Fitter<'_> {
         }
     }
 
-    fn scoring<'b>(&self, recipe: Recipe, samples: &'b Samples) -> Scoring<'b> {
+    fn scoring<'b>(&'b self, recipe: Recipe, samples: &'b Samples) -> Scoring<'b> {
         let grid = self.shape().grid;
         Scoring {
             recipe,
@@ -635,6 +654,7 @@ impl Fitter<'_> {
                 self.map_offset(recipe),
             ),
             samples,
+            judged: &self.judged,
         }
     }
 
@@ -675,6 +695,30 @@ impl Fitter<'_> {
             .iter()
             .map(|defect| (fold(defect), defect))
             .collect()
+    }
+}
+
+/// The patches half of whose cells and more are judged.
+///
+/// # Errors
+/// [`FitError::NothingJudged`]: none is.
+fn judged(mask: ArrayView2<'_, bool>, grid: Size) -> Result<Vec<bool>, FitError> {
+    let (height, width) = mask.dim();
+    let range = |cell: usize, cells: usize, length: usize| {
+        let from = (cell * length / cells).min(length.saturating_sub(1));
+        from..((cell + 1) * length / cells).clamp(from + 1, length.max(from + 1))
+    };
+    let cells = (0..grid.height).flat_map(|row| (0..grid.width).map(move |column| (row, column)));
+    let judged: Vec<bool> = cells
+        .map(|(row, column)| {
+            let rows = range(row, grid.height, height);
+            let cell = mask.slice(s![rows, range(column, grid.width, width)]);
+            2 * cell.iter().filter(|judged| **judged).count() >= cell.len()
+        })
+        .collect();
+    match judged.contains(&true) {
+        true => Ok(judged),
+        false => Err(FitError::NothingJudged),
     }
 }
 

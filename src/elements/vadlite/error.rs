@@ -5,6 +5,7 @@ use crate::elements::time::UnitError;
 use crate::geometry::{GeometryError, Grid};
 use crate::net::address::AddressError;
 use crate::video::frame::FrameError;
+use crate::video::mask::MaskError;
 use std::io;
 use std::mem::{Discriminant, discriminant};
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ pub enum SetupError {
         fitted: Grid,
         asked: Grid,
     },
+    #[error("the property mask: {}", Chain(.0))]
+    Mask(#[source] MaskError),
     #[error("the property false-reject-rate: {0}")]
     Rate(#[source] FitError),
     #[error(
@@ -94,6 +97,7 @@ impl From<SetupError> for gst::ErrorMessage {
         match error {
             SetupError::NoModel
             | SetupError::OtherTiles { .. }
+            | SetupError::Mask(_)
             | SetupError::Rate(_)
             | SetupError::TooFewFrames { .. } => {
                 gst::error_msg!(gst::LibraryError::Settings, ("{error}"))

@@ -14,6 +14,7 @@ use crate::elements::messages::{BusMessage as _, LearnProgress};
 use crate::fs;
 use crate::geometry::{Grid, Roi, Size};
 use crate::video::frame::{FrameError, FrameFormat};
+use crate::video::mask;
 use crate::video::overlay::{self, MapView};
 use crate::video::preprocess::{Preprocess, Target};
 pub use fit::Fit;
@@ -95,7 +96,17 @@ impl Learner {
             // There is room for all of them.
             let _ = give_back.send(Array3::zeros((3, size.height, size.width)));
         }
-        let input = fit::Input { roi, tiles, size };
+        let mask = settings
+            .mask
+            .as_deref()
+            .map(|path| mask::read(path, size, roi));
+        let mask = mask.transpose().map_err(SetupError::Mask)?;
+        let input = fit::Input {
+            roi,
+            mask,
+            tiles,
+            size,
+        };
         let (fit, normalization) =
             Fit::start(element, settings, input, (to_fit, give_back), offers)?;
         Ok(Self {

@@ -86,6 +86,7 @@ pub fn properties() -> &'static [glib::ParamSpec] {
                 .default_value(defaults.drift_limit)
                 .mutable_ready()
                 .build(),
+            text("mask", "Mask", "PNG that lies on the whole frame, for mode=learn: what is white in it is judged. A fitted model has its own"),
             text("stats-file", "Statistics file", "File that the statistics are written to every 5 s in Prometheus' text format, such as vadlite.prom in the folder of node_exporter's textfile collector"),
             text("stats-mqtt", "Statistics by MQTT", "mqtt://HOST[:PORT]/TOPIC or mqtts://… that the statistics are published on every 5 s, as JSON on TOPIC/stats beside TOPIC/status"),
             text("credentials", "Credentials", "File with lines user=, password= and ca= for stats-mqtt. Default: the variables VADLITE_MQTT_USER, VADLITE_MQTT_PASSWORD and VADLITE_MQTT_CA"),

@@ -135,6 +135,7 @@ fn fit_remedy(error: &FitError) -> Option<&'static str> {
         | FitError::Threshold(_) => Some(
             "see that the frames show the part, or choose another method with the property method",
         ),
+        FitError::NothingJudged => Some("make more of the property mask's picture white"),
         FitError::Rate(_) => Some("set the property false-reject-rate between 0 and 1"),
         FitError::RateTooSmall { .. } => {
             Some("raise the property false-reject-rate, or learn from more frames")

@@ -83,6 +83,7 @@ pub struct Settings {
     pub mode: Mode,
     pub method: MethodChoice,
     pub learn_frames: u32,
+    pub mask: Option<PathBuf>,
     pub reload: Reload,
     pub device: Device,
     pub threads: u32,
@@ -109,6 +110,7 @@ impl Default for Settings {
             mode: Mode::default(),
             method: MethodChoice::default(),
             learn_frames: 300,
+            mask: None,
             reload: Reload::default(),
             device: Device::default(),
             threads: 0,
@@ -232,6 +234,7 @@ impl Settings {
             }
             "backbone" => self.backbone = path(),
             "onnxruntime" => self.onnxruntime = path(),
+            "mask" => self.mask = path(),
             "stats-file" => self.stats_file = path(),
             "stats-mqtt" => {
                 let address = text();
@@ -287,6 +290,7 @@ impl Settings {
             "model" => path(&self.model),
             "backbone" => path(&self.backbone),
             "onnxruntime" => path(&self.onnxruntime),
+            "mask" => path(&self.mask),
             "stats-file" => path(&self.stats_file),
             "stats-mqtt" => self.stats_mqtt.to_value(),
             "credentials" => self.credentials.to_value(),

@@ -16,7 +16,7 @@ use crate::elements::vadlite::{CAT, VadLite};
 use crate::geometry::{Grid, Roi, Size};
 use crate::thread::{Owned, panic_point};
 use gst::prelude::*;
-use ndarray::Array3;
+use ndarray::{Array2, Array3};
 use parking_lot::{Mutex, MutexGuard};
 use std::path::Path;
 use std::sync::Arc;
@@ -28,9 +28,11 @@ use std::time::{Duration, Instant};
 const GRACE: Duration = Duration::from_millis(500);
 
 /// What image tensors show, and how large they are.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Input {
     pub roi: Roi,
+    /// What is judged of the image tensor.
+    pub mask: Option<Array2<bool>>,
     pub tiles: Grid,
     /// Of the image tensor, all tiles together.
     pub size: Size,
@@ -237,6 +239,7 @@ impl Thread {
             tiles: self.input.tiles,
             input_size: self.input.size,
             roi: self.input.roi,
+            mask: self.input.mask.clone(),
             false_reject_rate: Some(settings.live.false_reject_rate).filter(|rate| *rate > 0.0),
             video_of: Some(settings.learn_frames as usize),
             paint: false,
