@@ -12,6 +12,7 @@ use common::line::{Line, Shown};
 use common::plc::{Device, Edge, Reply};
 use common::port::Port;
 use common::raw_broker::{Manner, RawBroker};
+use common::stall::Stalls;
 use gst::prelude::*;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -38,31 +39,27 @@ fn pulses(edges: &[Edge]) -> Vec<(Instant, Duration)> {
     found
 }
 
-/// What is a matter of milliseconds, up to three times: a machine that stood still meanwhile, for others' sake, proves nothing.
-fn in_one_of_three(test: fn()) {
-    let good = (0..2).any(|_| std::panic::catch_unwind(test).is_ok());
-    if !good {
-        test();
-    }
+/// A part that was shown then has had its whole pulse. Counted from there, since the device may hear of it later.
+#[track_caller]
+fn assert_not_cut(shown: Instant, (on, width): (Instant, Duration), pulse: Duration) {
+    let off = on + width;
+    assert!(off - shown >= pulse, "off after {:?}", off - shown);
 }
 
 #[test]
 fn a_plc_that_closes_idle_connections_gets_every_pulse_in_time() {
-    in_one_of_three(idle_connections);
-}
-
-fn idle_connections() {
     let real = std::env::var_os("VADLITE_IDLE_PLC").is_some();
     let (idle, apart, parts) = match real {
         true => (ms(2000), ms(4000), 50),
-        false => (ms(200), ms(400), 25),
+        false => (ms(400), ms(600), 16),
     };
     let plc = Device::start(Some(idle), |_, _| Reply::Answer);
     let mut line = Line::start(&format!(
-        "vadlitetrigger output={} pulse=150000000 merge-window=10000000",
+        "vadlitetrigger output={} pulse=300000000 merge-window=10000000",
         plc.address(3)
     ));
     line.wait(|line| line.stat("connected") == 1);
+    let stalls = Stalls::start();
     let mut shown = Vec::new();
     for part in 1..=parts {
         std::thread::sleep(apart);
@@ -70,10 +67,11 @@ fn idle_connections() {
         line.show(Shown::DEFECTIVE);
         line.wait(|_| pulses(&plc.edges()).len() == part);
     }
+    // A machine that stood still meanwhile, for others' sake, is not the output's doing.
     let mut late: Vec<Duration> = pulses(&plc.edges())
         .iter()
         .zip(&shown)
-        .map(|((at, _), shown)| *at - *shown)
+        .map(|((at, _), shown)| (*at - *shown).saturating_sub(stalls.between(*shown, *at)))
         .collect();
     late.sort();
     let (half, p99) = (late[parts / 2], late[(parts * 99).div_ceil(100) - 1]);
@@ -81,7 +79,8 @@ fn idle_connections() {
     assert_eq!((line.stat("missed"), line.stat("connected")), (0, 1));
     let (_, warnings) = line.messages("");
     assert!(warnings.is_empty(), "{warnings:?}");
-    assert!(half < ms(20), "{late:?}");
+    // An output that does not connect at once waits for at least so long.
+    assert!(half < ms(100), "{late:?}");
     assert!(!real || p99 <= ms(20), "{late:?}");
     // It does not go on connecting to be closed again.
     assert!(plc.connections() <= 2 * parts + 10);
@@ -89,25 +88,25 @@ fn idle_connections() {
 
 #[test]
 fn a_slow_plc_does_not_stretch_pulses() {
-    in_one_of_three(slow_answers);
-}
-
-fn slow_answers() {
-    let plc = Device::start(None, |_, _| Reply::AnswerAfter(ms(300)));
+    let answer = ms(600);
+    let plc = Device::start(None, move |_, _| Reply::AnswerAfter(answer));
     let mut line = Line::start(&format!(
-        "vadlitetrigger output={} pulse=50000000 merge-window=10000000",
+        "vadlitetrigger output={} pulse=200000000 merge-window=10000000",
         plc.address(3)
     ));
     line.wait(|line| line.stat("connected") == 1);
+    let mut shown = Vec::new();
     for part in 1..=5 {
+        shown.push(Instant::now());
         line.show(Shown::DEFECTIVE);
         line.wait(|_| pulses(&plc.edges()).len() == part);
-        std::thread::sleep(ms(450));
+        std::thread::sleep(answer + ms(150));
     }
-    let widths: Vec<Duration> = pulses(&plc.edges()).iter().map(|pulse| pulse.1).collect();
-    assert!(widths.iter().all(|width| *width > ms(45)), "{widths:?}");
-    // Less than the answer alone takes, on a busy machine too.
-    assert!(widths.iter().all(|width| *width < ms(250)), "{widths:?}");
+    for (pulse, shown) in pulses(&plc.edges()).into_iter().zip(shown) {
+        assert_not_cut(shown, pulse, ms(200));
+        // It is off before what switched it on is answered.
+        assert!(pulse.1 < answer, "{pulse:?}");
+    }
     assert_eq!((line.stat("missed"), line.stat("connected")), (0, 1));
     assert_eq!(line.stat("reconnects"), 0);
     let (_, warnings) = line.messages("");
@@ -131,17 +130,17 @@ fn a_pulse_whose_connection_breaks_is_sent_again_at_once() {
         plc.address(3)
     ));
     line.wait(|line| line.stat("connected") == 1);
+    let shown = Instant::now();
     line.show(Shown::DEFECTIVE);
     line.wait(|_| pulses(&plc.edges()).len() == 1);
-    let (_, width) = pulses(&plc.edges())[0];
-    assert!(width > ms(1900), "{width:?}");
+    assert_not_cut(shown, pulses(&plc.edges())[0], ms(2000));
     assert_eq!(plc.connections(), 2);
     assert_eq!((line.stat("missed"), line.stat("connected")), (0, 1));
     let (_, warnings) = line.messages("");
     assert!(warnings.is_empty(), "{warnings:?}");
 }
 
-/// Shows parts to a line for ten seconds, ten a second; returns the warnings, and the messages about the output.
+/// Shows parts to a line for ten seconds, four a second; returns the warnings, and the messages about the output.
 fn ten_seconds(output: &str) -> (Line, Vec<String>, Vec<gst::Structure>) {
     let mut line = Line::start(&format!(
         "vadlitetrigger output={output} pulse=50000000 merge-window=10000000"
@@ -149,7 +148,7 @@ fn ten_seconds(output: &str) -> (Line, Vec<String>, Vec<gst::Structure>) {
     let end = Instant::now() + ms(10_000);
     while Instant::now() < end {
         line.show(Shown::DEFECTIVE);
-        std::thread::sleep(ms(100));
+        std::thread::sleep(ms(250));
     }
     let (events, warnings) = line.messages("vadlitetrigger-output");
     (line, warnings, events)
@@ -191,14 +190,15 @@ fn a_peer_that_accepts_and_then_refuses_everything_is_left_in_peace() {
             scope.spawn(move || {
                 let plc = Device::start(None, reply);
                 let (line, warnings, _) = ten_seconds(&plc.address(3));
-                assert!(plc.connections() <= 5, "{name}: {}", plc.connections());
+                // Five, and one more where the machine stood still: then the device seems slow. A connection for each pulse would be forty.
+                assert!(plc.connections() <= 10, "{name}: {}", plc.connections());
                 assert!(warnings.len() <= 2, "{name}: {warnings:?}");
                 if name != "exception to off" {
                     assert!(!warnings.is_empty(), "{name}");
                     // All but those that are on their way yet.
                     let (missed, fired) = (line.stat("missed"), line.stat("pulses"));
                     assert!(
-                        missed <= fired && missed + 15 > fired,
+                        missed <= fired && missed + 10 > fired,
                         "{name}: {missed}/{fired}"
                     );
                 }
@@ -345,12 +345,13 @@ fn a_pulse_at_the_end_goes_out_and_ends() {
         plc.address(3)
     ));
     line.wait(|line| line.stat("connected") == 1);
+    let shown = Instant::now();
     line.show(Shown::DEFECTIVE);
     line.wait(|line| line.stat("pulses") == 1);
     let (warnings, events) = heard_at_the_end(&line);
     let found = pulses(&plc.edges());
     assert_eq!(found.len(), 1);
-    assert!(found[0].1 > ms(290), "{found:?}");
+    assert_not_cut(shown, found[0], ms(300));
     assert!(
         warnings.is_empty() && events.is_empty(),
         "{warnings:?} {events:?}"

@@ -281,10 +281,14 @@ fn a_slow_encoder_costs_frames_and_not_memory() {
     assert!(frames < 60);
     // Those that wait, those that may become a picture, and a few on their way.
     assert!(most < (256 + 256 + 100) * MEBIBYTE, "{most}");
-    let told = feed.warnings();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("encoder is too slow"), "{told:?}");
     feed.end();
+    // Once for each file; what is told before the first frame has come out of the encoder belongs to none.
+    let told = feed.warnings();
+    assert!((1..=2).contains(&told.len()), "{told:?}");
+    assert!(
+        told.iter().all(|text| text.contains("encoder is too slow")),
+        "{told:?}"
+    );
     let video = videos(&folder).remove(0);
     assert_eq!(json(&video)["complete"], true);
     // What was flagged and dropped is known all the same.

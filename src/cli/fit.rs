@@ -9,6 +9,7 @@ use super::options::{FitArguments, ImageArguments, RuntimeArguments};
 use crate::detector::Recipe;
 use crate::detector::backbone::{self, Backbone, DEFAULT_BACKBONE};
 use crate::detector::model_file::ModelFile;
+use crate::detector::scorer::ImageScore;
 use crate::detector::{Cancel, FitOptions, Fitter, Progress};
 use crate::geometry::Size;
 use crate::video::mask;
@@ -51,7 +52,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let asked = Asked {
         leave_out,
         bad: &bad,
-        paint: true,
     };
     let reading = arguments.files.reading();
     let Fitted { model, .. } = fit(&arguments.fit, &arguments.runtime, reading, &paths, asked)?;
@@ -65,8 +65,6 @@ pub struct Asked<'a> {
     leave_out: LeaveOut,
     /// Images with defects.
     bad: &'a [PathBuf],
-    /// Whether defects are painted though there is no choice.
-    paint: bool,
 }
 
 /// Which images are left out once all are read.
@@ -139,7 +137,10 @@ pub fn fit(
         let metadata = &fitted.model.metadata;
         metadata.light_rejects.unwrap_or(0.0) - metadata.false_reject_rate
     };
-    if same_light.is_some() || rejects(&fitted) <= LIGHT_REJECTS {
+    // What is published takes images as they are.
+    let published = ImageScore::MapMaximum;
+    let as_published = fitted.model.metadata.image_score() == published;
+    if same_light.is_some() || as_published || rejects(&fitted) <= LIGHT_REJECTS {
         return Ok(fitted);
     }
     // What is wrong with the images has been said.
@@ -187,7 +188,7 @@ impl Once<'_> {
                 .as_deref()
                 .map(|path| mask::read(path, input_size, roi))
                 .transpose()?,
-            paint: asked.paint,
+            paint: true,
             same_light,
             runtime: runtime.runtime(),
         })?;

@@ -1,8 +1,13 @@
-//! A belt under a camera as a video, with the truth known for every part.
+//! A belt under a camera as a video, with the truth known for every part; and a clock for it that waits for the machine.
 
 use gst::prelude::*;
+use gst_check::TestClock;
+use gstvadlite::VadLiteTrigger;
 use rayon::prelude::*;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 pub const WIDTH: usize = 320;
 pub const HEIGHT: usize = 240;
@@ -126,4 +131,95 @@ pub fn source(path: &Path) -> String {
         "filesrc location={} ! matroskademux ! jpegdec ! identity sync=true",
         path.display()
     )
+}
+
+/// How far the frames that come to the trigger may be behind the belt before it stands.
+const BEHIND: u64 = 300_000_000;
+/// The most that the belt goes on at once, however long the machine stood still.
+const STEP: Duration = Duration::from_millis(20);
+
+/// The time of a pipeline and its trigger: as real time, but it stands while what others do on the machine keeps frames from coming, and
+/// goes slowly from a time on until the fit is through. Times on the belt are then those of a quiet machine. Ends the pipeline when dropped.
+pub struct Pace {
+    pipeline: gst::Pipeline,
+    shared: Arc<Shared>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// When the last frame that has come to the trigger was taken, in nanoseconds.
+    come: AtomicU64,
+    learnt: AtomicBool,
+    end: AtomicBool,
+}
+
+impl Pace {
+    /// For a pipeline that does not play yet.
+    pub fn start(pipeline: &gst::Pipeline, trigger: &gst::Element, slow_from: u64) -> Self {
+        let clock = TestClock::new();
+        pipeline.use_clock(Some(&clock));
+        let element = trigger.downcast_ref::<VadLiteTrigger>().unwrap();
+        element.set_clock(clock.clone());
+        let shared = Arc::<Shared>::default();
+        let its = shared.clone();
+        let seen = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+        let sink = trigger.static_pad("sink").unwrap();
+        sink.add_probe(seen, move |_, info| {
+            let come = match &info.data {
+                Some(gst::PadProbeData::Buffer(buffer)) => buffer.pts().map(|pts| pts.nseconds()),
+                // Nothing is waited for any more.
+                Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Eos => {
+                    Some(u64::MAX)
+                }
+                _ => None,
+            };
+            if let Some(come) = come {
+                its.come.store(come, Ordering::Relaxed);
+            }
+            gst::PadProbeReturn::Ok
+        });
+        let (its, paced) = (shared.clone(), pipeline.clone());
+        let thread = std::thread::spawn(move || its.run(&clock, &paced, slow_from));
+        Self {
+            pipeline: pipeline.clone(),
+            shared,
+            thread: Some(thread),
+        }
+    }
+
+    /// The fit is through.
+    pub fn learnt(&self) {
+        self.shared.learnt.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Pace {
+    fn drop(&mut self) {
+        let _ = self.pipeline.set_state(gst::State::Null);
+        self.shared.end.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+impl Shared {
+    fn run(&self, clock: &TestClock, pipeline: &gst::Pipeline, slow_from: u64) {
+        let mut last = Instant::now();
+        while !self.end.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(2));
+            let now = Instant::now();
+            let mut step = (now - last).min(STEP);
+            last = now;
+            let running = pipeline.current_running_time();
+            let running = running.map_or(0, gst::ClockTime::nseconds);
+            if running > self.come.load(Ordering::Relaxed).saturating_add(BEHIND) {
+                step = Duration::ZERO;
+            } else if running > slow_from && !self.learnt.load(Ordering::Relaxed) {
+                step /= 10;
+            }
+            clock.advance_time(step.as_nanos() as i64);
+            // Who asks for a time that has come waits for this as well.
+            while clock.process_next_clock_id().is_some() {}
+        }
+    }
 }

@@ -13,6 +13,7 @@ pub mod port;
 pub mod program;
 pub mod raw_broker;
 pub mod recordings;
+pub mod stall;
 
 use gstvadlite::detector::model_file::ModelFile;
 use gstvadlite::video::preprocess::{Layout, Plane, Preprocess, Target};

@@ -18,6 +18,11 @@ pub struct Port {
 
 impl Port {
     pub fn reserve() -> Self {
+        Self::listen().0
+    }
+
+    /// The same, with the listener that the port was found free with: nobody can take it in between.
+    pub fn listen() -> (Self, TcpListener) {
         let folder = std::env::temp_dir().join("vadlite-test-ports");
         std::fs::create_dir_all(&folder).unwrap();
         let start = fastrand::u16(PORTS);
@@ -27,11 +32,12 @@ impl Port {
             let reservation = File::create(folder.join(number.to_string())).ok()?;
             reservation.try_lock().ok()?;
             // Some program may listen here all the same.
-            TcpListener::bind(("127.0.0.1", number)).ok()?;
-            Some(Self {
+            let listener = TcpListener::bind(("127.0.0.1", number)).ok()?;
+            let port = Self {
                 number,
                 _reservation: reservation,
-            })
+            };
+            Some((port, listener))
         });
         free.expect("a free port")
     }

@@ -2,7 +2,7 @@
 
 use super::port::Port;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -38,8 +38,7 @@ pub struct RawBroker {
 
 impl RawBroker {
     pub fn start(manner: Manner) -> Self {
-        let port = Port::reserve();
-        let listener = TcpListener::bind(("127.0.0.1", port.number())).unwrap();
+        let (port, listener) = Port::listen();
         let connections = Arc::new(AtomicUsize::new(0));
         let open = Arc::new(Mutex::new(None));
         let (tell, messages) = channel();

@@ -175,6 +175,7 @@ mod tests {
     use super::*;
     use crate::elements::vadlitetrigger::output::Event;
     use crate::elements::vadlitetrigger::output::tests::pulse;
+    use std::cell::Cell;
     use std::sync::Arc;
     use std::sync::mpsc::channel;
     use std::time::Duration;
@@ -189,8 +190,29 @@ mod tests {
         LeftOn,
     }
 
-    /// Drives a line that can be set as `can` says while `work` goes on beside it; returns what was seen.
-    fn drive_with(can: impl Fn(bool) -> bool, work: impl AsyncFnOnce(&Queue)) -> Vec<Seen> {
+    async fn wait(milliseconds: u64) {
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+    }
+
+    /// Waits until the line has been set so often.
+    async fn until(sets: &Cell<usize>, count: usize) {
+        let done = async {
+            while sets.get() < count {
+                wait(1).await;
+            }
+        };
+        let limit = Duration::from_secs(20);
+        let done = tokio::time::timeout(limit, done).await;
+        done.expect("it does not happen");
+    }
+
+    /// Drives a line that can be set as `can` says while `work` goes on beside it, told how often the line has been set; returns what was
+    /// seen.
+    fn drive_with(
+        can: impl Fn(bool) -> bool,
+        work: impl AsyncFnOnce(&Queue, &Cell<usize>),
+    ) -> Vec<Seen> {
+        let sets = Cell::new(0);
         let (tell, seen) = channel();
         let events = tell.clone();
         let report = Arc::new(move |_: &str, event| {
@@ -207,6 +229,7 @@ mod tests {
         let mut link = Link::new("gpio".into(), report);
         let set = |on| {
             tell.send(Seen::Set(on)).unwrap();
+            sets.set(sets.get() + 1);
             if can(on) {
                 Ok(())
             } else {
@@ -218,7 +241,7 @@ mod tests {
             .build();
         runtime.unwrap().block_on(async {
             let beside = async {
-                work(&queue).await;
+                work(&queue, &sets).await;
                 queue.close();
             };
             tokio::join!(drive(set, &queue, &mut link, &mut level), beside);
@@ -229,21 +252,20 @@ mod tests {
 
     #[test]
     fn a_line_is_active_while_it_is_held_or_a_pulse_lasts() {
-        let wait = |time| tokio::time::sleep(Duration::from_millis(time));
         let seen = drive_with(
             |_| true,
-            async |queue| {
-                wait(10).await;
+            async |queue, sets| {
+                until(sets, 1).await;
                 queue.push(pulse(0, Duration::from_millis(50)));
-                wait(100).await;
+                until(sets, 3).await;
                 queue.hold(true);
-                wait(10).await;
+                until(sets, 4).await;
                 queue.push(pulse(1, Duration::from_millis(50)));
                 wait(100).await;
                 queue.hold(false);
-                wait(10).await;
+                until(sets, 5).await;
                 queue.hold(true);
-                wait(10).await;
+                until(sets, 6).await;
             },
         );
         use Seen::{Connected, Set};
@@ -256,10 +278,10 @@ mod tests {
     fn a_line_that_cannot_be_set_is_said() {
         let seen = drive_with(
             |on| !on,
-            async |queue| {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+            async |queue, sets| {
+                until(sets, 1).await;
                 queue.push(pulse(0, Duration::from_millis(50)));
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                until(sets, 3).await;
             },
         );
         use Seen::{Connected, Disconnected, Missed, Set};
@@ -275,9 +297,9 @@ mod tests {
         assert_eq!(seen, expected);
         let seen = drive_with(
             |on| on,
-            async |queue| {
+            async |queue, _| {
                 queue.hold(true);
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                wait(500).await;
             },
         );
         assert!(seen.contains(&Set(true)), "{seen:?}");
