@@ -8,7 +8,7 @@ use gstvadlite::detector::anomaly_map::AnomalyMap;
 use gstvadlite::detector::backbone::{Backbone, BackboneFile, resolve};
 use gstvadlite::detector::error::{Chain, Error};
 use gstvadlite::detector::method::{Method, Preset};
-use gstvadlite::detector::{Detector, FitOptions, Fitter, Progress, RuntimeOptions};
+use gstvadlite::detector::{Detector, Finished, FitOptions, Fitter, Progress, RuntimeOptions};
 use gstvadlite::geometry::Size;
 use ndarray::Array3;
 
@@ -59,7 +59,9 @@ fn heads(criterion: &mut Criterion) -> gstvadlite::detector::Result<()> {
         for seed in 0..PICTURES {
             fitter.add(picture(seed).view())?;
         }
-        let (model, backbone) = fitter.finish(&mut Progress::none())?;
+        let Finished {
+            model, backbone, ..
+        } = fitter.finish(&mut Progress::none())?;
         let detector = Detector::new(model, backbone);
         let mut detector = detector.map_err(|source| Error::Model {
             path: "fitted just now".into(),

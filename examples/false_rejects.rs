@@ -65,9 +65,9 @@ fn main() -> anyhow::Result<()> {
             fitter.add(tensors[image].view())?;
         }
         fitter.leave_out_foreign(&mut Progress::none())?;
-        let (model, backbone) = fitter.finish(&mut Progress::none())?;
-        let threshold = model.metadata.threshold;
-        let mut detector = Detector::new(model, backbone)?;
+        let fitted = fitter.finish(&mut Progress::none())?;
+        let threshold = fitted.model.metadata.threshold;
+        let mut detector = Detector::new(fitted.model, fitted.backbone)?;
         let mut count = 0;
         for &image in rest {
             count += usize::from(detector.inspect(tensors[image].view())? > threshold);

@@ -125,17 +125,12 @@ fn the_report_works_in_a_browser() {
     assert_eq!(check().0, own);
 
     // Mistakes and hits, each with image, heatmap and mask; every picture has a text and is drawn.
-    let count = |selector: &str| {
-        let script = format!("return document.querySelectorAll({selector:?}).length");
-        browser.evaluate(&script).as_u64().unwrap()
-    };
+    let count = |selector: &str| browser.count(selector);
     assert_eq!(count("section[aria-labelledby=mistakes-title] .card"), 2);
     assert_eq!(count("section[aria-labelledby=hits-title] .card"), 6);
     assert_eq!(count(".card img"), 3 * 7 + 2);
     assert_eq!(count(".blank"), 1);
-    browser.evaluate("for (const image of document.images) image.loading = 'eager'");
-    let broken = browser.evaluate("return Promise.all([...document.images].map(image => image.decode().then(() => image.alt ? 0 : 1, () => 1))).then(failed => failed.reduce((a, b) => a + b, 0))");
-    assert_eq!(broken, 0);
+    assert_eq!(browser.broken_pictures(), 0);
     assert_eq!(count("#roc-mark:not([hidden])"), 1);
     assert_eq!(count("#pro-mark"), 1);
 
@@ -157,19 +152,7 @@ fn the_report_works_in_a_browser() {
     let wide = browser.evaluate("return document.documentElement.scrollWidth");
     assert_eq!(wide, 360);
 
-    let console = browser.console();
-    assert!(console.is_empty(), "{console:#?}");
-    // Before the page, the browser opens a page of its own, which may still be loading then.
-    let requests = browser.requests();
-    let page = requests.iter().position(|url| url.starts_with("file:"));
-    for url in &requests[page.expect("the page is loaded")..] {
-        assert!(
-            ["file:", "data:", "chrome:", "chrome-untrusted:"]
-                .iter()
-                .any(|own| url.starts_with(own)),
-            "{url}"
-        );
-    }
+    browser.assert_quiet();
 }
 
 #[test]

@@ -10,6 +10,7 @@ set -eu
 slow="
     belt            a minute of belt in real time
     cli_research    fits every method of a study
+    fit_report      a browser
     killed          starts and kills recordings and brokers
     learn           live streams that learn and fit
     learn_launch    learns under gst-launch-1.0 with every kind of sink

@@ -1,16 +1,20 @@
 //! `vadlite fit`: a folder of good images to a model file.
 
+mod report;
 mod said;
 
 use super::console::{progress, show_on, warn};
 use super::images::{self, Reading};
 use super::learnt_from::Sizes;
 use super::options::{FitArguments, ImageArguments, RuntimeArguments};
+use super::report::file;
 use crate::detector::Recipe;
 use crate::detector::backbone::{self, Backbone, DEFAULT_BACKBONE};
+use crate::detector::image_score::ImageScore;
 use crate::detector::model_file::ModelFile;
-use crate::detector::scorer::ImageScore;
-use crate::detector::{Cancel, FitOptions, Fitter, Progress};
+use crate::detector::{
+    Cancel, DefectScores, Detector, Finished, FitOptions, Fitter, HeldOutMaps, Progress,
+};
 use crate::geometry::Size;
 use crate::video::mask;
 use std::collections::HashSet;
@@ -33,6 +37,9 @@ pub struct Arguments {
     /// Model file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Also write one HTML page: the most unusual good images, to mark those that do not belong, and what each false reject rate finds
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     #[command(flatten)]
     files: ImageArguments,
     #[command(flatten)]
@@ -43,6 +50,9 @@ pub struct Arguments {
 const STILL: f32 = 0.2;
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if let Some(out) = &arguments.report {
+        file::check(out)?;
+    }
     let mut paths = images::list(&arguments.images)?;
     let leave_out = LeaveOut::apply(&arguments.leave_out, &mut paths)?;
     let bad = match &arguments.bad {
@@ -54,9 +64,24 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bad: &bad,
     };
     let reading = arguments.files.reading();
-    let Fitted { model, .. } = fit(&arguments.fit, &arguments.runtime, reading, &paths, asked)?;
-    model.write(&arguments.out)?;
-    said::say(&arguments.out, &model)
+    let mut fitted = fit(&arguments.fit, &arguments.runtime, reading, &paths, asked)?;
+    fitted.model.write(&arguments.out)?;
+    said::say(&arguments.out, &fitted.model)?;
+    if let Some(out) = &arguments.report {
+        let mut detector = Detector::new(fitted.model, fitted.backbone)?;
+        let fitted = report::Fitted {
+            model: &arguments.out,
+            folder: &arguments.images,
+            bad: arguments.bad.as_deref(),
+            paths: &paths,
+            leave_out: &arguments.leave_out,
+            defects: &fitted.defects,
+            maps: &mut fitted.maps,
+        };
+        let page = report::page(fitted, &mut detector, reading)?;
+        file::write(out, &page)?;
+    }
+    Ok(())
 }
 
 /// What is asked for besides a method.
@@ -66,6 +91,10 @@ pub struct Asked<'a> {
     /// Images with defects.
     bad: &'a [PathBuf],
 }
+
+/// What `--leave-out` takes besides names.
+const UNUSUAL: &str = "unusual";
+const NONE: &str = "none";
 
 /// Which images are left out once all are read.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -83,8 +112,8 @@ impl LeaveOut {
         let mut leave_out = Self::default();
         for name in asked {
             match name.as_str() {
-                "unusual" => leave_out = Self::Unusual,
-                "none" => leave_out = Self::None,
+                UNUSUAL => leave_out = Self::Unusual,
+                NONE => leave_out = Self::None,
                 name => {
                     let before = paths.len();
                     let is_it = |path: &PathBuf| {
@@ -107,6 +136,8 @@ impl LeaveOut {
 pub struct Fitted {
     pub model: ModelFile,
     pub backbone: Backbone,
+    pub defects: DefectScores,
+    pub maps: HeldOutMaps,
     /// [`ReadImage::digest`](images::ReadImage::digest) of each image.
     pub seen: HashSet<u64>,
     /// The files that could be read.
@@ -255,11 +286,18 @@ impl Once<'_> {
         let fitted = fitter.finish(&mut progress);
         drop(progress);
         bar.finish_and_clear();
-        let (mut model, backbone) = fitted?;
+        let Finished {
+            mut model,
+            backbone,
+            defects,
+            maps,
+        } = fitted?;
         model.metadata.name_images(&names);
         Ok(Fitted {
             model,
             backbone,
+            defects,
+            maps,
             seen,
             read: readable,
         })

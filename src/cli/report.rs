@@ -3,10 +3,12 @@
 //! The page needs nothing but itself: style, script and pictures are inside, and its content security policy forbids the rest.
 //! Charts and numbers are in the page as it is written; the script moves the threshold.
 
-mod charts;
+pub mod charts;
 mod data;
+pub mod facts;
+pub mod file;
 mod page;
-mod pictures;
+pub mod pictures;
 
 use super::dataset::TestImage;
 use super::images::Reading;
@@ -14,9 +16,6 @@ use super::metrics::Metrics;
 use crate::detector::Detector;
 use crate::detector::metrics::{AUPRO_LIMIT, CurvePoint, pro_curve, roc_curve};
 use crate::detector::model_file::Metadata;
-use crate::fs::{self, Durability, folder_of};
-use crate::geometry::Size;
-use anyhow::{Context as _, bail};
 use askama::Template as _;
 use charts::{Curve, Histogram, ScoreAxis};
 use data::Data;
@@ -24,7 +23,6 @@ use ndarray::Array2;
 use page::{Counts, Page, flagged};
 use pictures::{Cards, Strongest};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 /// Mistakes shown, and hits.
 const SHOWN: usize = 20;
@@ -63,10 +61,7 @@ impl Report {
     /// # Errors
     /// Where the page could not be written or its heatmaps not be drawn: better known before the dataset is inspected than after.
     pub fn new(out: &Path, metadata: &Metadata, reading: Reading) -> anyhow::Result<Self> {
-        gst::init().context("GStreamer, which the heatmaps are drawn with")?;
-        if !folder_of(out).is_dir() || out.is_dir() {
-            bail!("report {} cannot be written there", out.display());
-        }
+        file::check(out)?;
         Ok(Self {
             out: out.to_path_buf(),
             metadata: metadata.clone(),
@@ -125,10 +120,7 @@ impl Report {
     ) -> anyhow::Result<()> {
         self.kinds.sort_by_key(|kind| !kind.defective);
         let page = self.page(dataset, model, metrics)?;
-        fs::replace(&self.out, Durability::Cached, |file| {
-            file.write_all(page.as_bytes())
-        })
-        .with_context(|| format!("report {} cannot be written", self.out.display()))
+        file::write(&self.out, &page)
     }
 
     fn page(
@@ -168,11 +160,11 @@ impl Report {
             kinds: &self.kinds,
             roc: roc.as_deref().map(|curve| {
                 let axes = ["good images flagged", "defective images flagged"];
-                Curve::new("roc", curve, 1.0, axes)
+                Curve::new("roc", curve, 1.0, axes, 1.0)
             }),
             pro: self.pro.as_deref().map(|curve| {
                 let axes = ["good pixels marked", "mean share of a defect marked"];
-                Curve::new("pro", curve, AUPRO_LIMIT, axes)
+                Curve::new("pro", curve, AUPRO_LIMIT, axes, 1.0)
             }),
             mistakes: cards.of(&self.mistakes)?,
             hits: cards.of(&self.hits)?,
@@ -197,7 +189,6 @@ impl Report {
         metrics: &Metrics,
     ) -> Vec<(&'static str, String)> {
         let metadata = &self.metadata;
-        let Size { height, width } = metadata.input_size;
         let model = model.map_or_else(
             || {
                 format!(
@@ -218,18 +209,13 @@ impl Report {
             let kinds = self.kinds.iter().filter(|kind| kind.defective == defective);
             kinds.map(|kind| kind.scores.len()).sum::<usize>()
         });
-        let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        vec![
+        let mut facts = vec![
             ("Dataset", dataset.display().to_string()),
             ("Test images", format!("{good} good, {defective} defective")),
             ("Model", model),
-            ("Method", metadata.method.name().into()),
-            ("Preset", metadata.preset.name().into()),
-            (
-                "Backbone",
-                format!("{}, taps {}", metadata.backbone, metadata.taps.join(", ")),
-            ),
-            ("Image tensor", format!("{width} × {height} pixels")),
+        ];
+        facts.extend(facts::of_model(metadata));
+        facts.extend([
             (
                 "Bytes",
                 format!(
@@ -244,8 +230,8 @@ impl Report {
                     metadata.threshold, metadata.false_reject_rate
                 ),
             ),
-            ("Made", date.replace('T', " ").replace('Z', " UTC")),
-            ("By", concat!("vadlite ", env!("CARGO_PKG_VERSION")).into()),
-        ]
+        ]);
+        facts.extend(facts::of_page());
+        facts
     }
 }

@@ -15,6 +15,7 @@ mod fit;
 mod flood;
 pub(crate) mod head_tensors;
 pub(crate) mod heads;
+pub(crate) mod image_score;
 mod light;
 pub mod method;
 #[cfg(feature = "cli")]
@@ -33,7 +34,7 @@ pub mod unusual;
 pub use anomaly_map::Region;
 pub use backbone::{Device, RuntimeOptions};
 pub use error::{Error, Result};
-pub use fit::{FitOptions, Fitter};
+pub use fit::{DefectScores, Finished, FitOptions, Fitter, HeldOutMaps};
 pub use heads::Recipe;
 pub use near_copies::{CopiesOf, Groups};
 pub use progress::{Cancel, Progress};
@@ -168,7 +169,7 @@ impl Detector {
     }
 
     /// Inspects one image (3 x height x width of [`Detector::input`], RGB, normalised, row-major) and returns the image score
-    /// ([`ImageScore`](scorer::ImageScore)).
+    /// ([`ImageScore`](image_score::ImageScore)).
     ///
     /// # Errors
     /// ONNX Runtime fails, or the score is not a number.

@@ -5,8 +5,8 @@
 use super::calibration::Calibration;
 use super::error::{Error, FitError, ModelError, Result};
 use super::head_tensors::{HEAD_PREFIX, HeadTensor, TensorReader};
+use super::image_score::ImageScore;
 use super::method::{Method, Preset};
-use super::scorer::ImageScore;
 use super::taps::Normalization;
 use super::unusual::{Trade, Tried, Unusual};
 use crate::fs::{self, Durability};

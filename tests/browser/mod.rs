@@ -1,5 +1,8 @@
 //! Headless Chromium, driven through chromedriver's WebDriver protocol (Debian: `chromium`, `chromium-driver`).
 
+// Every test binary that has a browser compiles this file and uses a part of it.
+#![allow(dead_code)]
+
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -117,6 +120,37 @@ impl Browser {
                     .to_owned()
             })
             .collect()
+    }
+
+    /// How many elements there are.
+    pub fn count(&self, selector: &str) -> usize {
+        let script = format!("return document.querySelectorAll({selector:?}).length");
+        self.evaluate(&script).as_u64().unwrap() as usize
+    }
+
+    /// Pictures that cannot be drawn, or have no text.
+    pub fn broken_pictures(&self) -> usize {
+        self.evaluate("for (const image of document.images) image.loading = 'eager'");
+        let broken = self.evaluate("return Promise.all([...document.images].map(image => image.decode().then(() => image.alt ? 0 : 1, () => 1))).then(failed => failed.reduce((a, b) => a + b, 0))");
+        broken.as_u64().unwrap() as usize
+    }
+
+    /// The page, a file, has said nothing on the console and asked for nothing but itself.
+    #[track_caller]
+    pub fn assert_quiet(&self) {
+        let console = self.console();
+        assert!(console.is_empty(), "{console:#?}");
+        // Before the page, the browser opens a page of its own, which may still be loading then.
+        let requests = self.requests();
+        let page = requests.iter().position(|url| url.starts_with("file:"));
+        for url in &requests[page.expect("the page is loaded")..] {
+            assert!(
+                ["file:", "data:", "chrome:", "chrome-untrusted:"]
+                    .iter()
+                    .any(|own| url.starts_with(own)),
+                "{url}"
+            );
+        }
     }
 
     fn find(&self, selector: &str) -> String {

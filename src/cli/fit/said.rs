@@ -1,6 +1,7 @@
 //! What `vadlite fit` says of the model that it has made: what it keeps, how it was chosen, and what a person should look at.
 
 use crate::cli::console::{print_line, warn};
+use crate::detector::calibration::Calibration;
 use crate::detector::model_file::{Metadata, ModelFile};
 use crate::detector::unusual::Unusual;
 use std::path::Path;
@@ -25,7 +26,7 @@ pub fn say(out: &Path, model: &ModelFile) -> anyhow::Result<()> {
         model.head_bytes()
     ))?;
     if let Some(tried) = tried(metadata) {
-        print_line(&tried)?;
+        print_line(&format!("chosen      {tried}"))?;
     }
     if let Some(rejects) = metadata.light_rejects {
         let how = match metadata.light_level {
@@ -39,20 +40,24 @@ pub fn say(out: &Path, model: &ModelFile) -> anyhow::Result<()> {
     }
     unusual(metadata)?;
     trades(metadata)?;
-    if let Some(tail) = long_tail(model) {
+    if let Some(tail) = long_tail(metadata, &model.calibration) {
         warn(tail);
     }
     Ok(())
 }
 
-fn tried(metadata: &Metadata) -> Option<String> {
+/// How the method was chosen, where it was.
+pub fn tried(metadata: &Metadata) -> Option<String> {
     let tried = metadata.tried.iter();
     let tried: Vec<String> = tried
         .map(|tried| format!("{} {:.0} %", tried.method.name(), 100.0 * tried.found))
         .collect();
     (!tried.is_empty()).then(|| {
         let name = metadata.method.name();
-        format!("chosen      {name}: of the defects painted on good images, about the promised rate, {} are found", tried.join(", "))
+        format!(
+            "{name}: of the defects painted on good images, about the promised rate, {} are found",
+            tried.join(", ")
+        )
     })
 }
 
@@ -117,9 +122,8 @@ fn trades(metadata: &Metadata) -> anyhow::Result<()> {
 }
 
 /// Where few images set the threshold far above the others.
-fn long_tail(model: &ModelFile) -> Option<String> {
-    let metadata = &model.metadata;
-    let tail = model.calibration.long_tail(metadata.false_reject_rate)?;
+pub fn long_tail(metadata: &Metadata, calibration: &Calibration) -> Option<String> {
+    let tail = calibration.long_tail(metadata.false_reject_rate)?;
     let within = metadata.unusual.iter().filter(|unusual| !unusual.left_out);
     let names: Vec<&str> = within
         .take(tail.images)
@@ -128,7 +132,7 @@ fn long_tail(model: &ModelFile) -> Option<String> {
     Some(format!(
         "the threshold is set by {} of {} images: {}; without them it would be {:.4}: look at them, and leave them out with --leave-out if they are not good",
         tail.images,
-        model.calibration.scores().len(),
+        calibration.scores().len(),
         names.join(", "),
         tail.without
     ))

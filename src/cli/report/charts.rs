@@ -141,16 +141,19 @@ pub struct Curve {
 }
 
 impl Curve {
+    /// Both axes count in `whole`: 1 for shares, 100 for per cent.
     pub fn new(
         id: &'static str,
         points: &[CurvePoint],
         limit: f64,
         [across, up]: [&'static str; 2],
+        whole: f64,
     ) -> Self {
         let [left, top, width, height] = PLOT;
         let (right, bottom) = (left + width, top + height);
         let steps = |count: i32| (0..=count).map(move |step| f64::from(step) / f64::from(count));
-        let columns = steps(if limit < 1.0 { 3 } else { 5 });
+        // Tenths, where the limit is three of them.
+        let columns = steps(if short(10.0 * limit) == "3" { 3 } else { 5 });
         let mut line = String::new();
         for point in points {
             let x = left + point.false_positive_rate / limit * width;
@@ -169,10 +172,10 @@ impl Curve {
             right,
             bottom,
             columns: columns
-                .map(|part| (left + part * width, short(part * limit)))
+                .map(|part| (left + part * width, short(part * limit * whole)))
                 .collect(),
             rows: steps(5)
-                .map(|part| (bottom - part * height, short(part)))
+                .map(|part| (bottom - part * height, short(part * whole)))
                 .collect(),
             line,
         }

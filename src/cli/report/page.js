@@ -1,23 +1,9 @@
-"use strict";
-const data = JSON.parse(document.getElementById("data").textContent);
-const at = (id) => document.getElementById(id);
-const percent = (part, whole) => whole ? (100 * part / whole).toFixed(1) + " %" : "–";
-
 const { log, from, to } = data.axis;
 const partOf = (score) => {
   const part = log ? Math.log(score / from) / Math.log(to / from) : (score - from) / (to - from);
   return Math.min(Math.max(part, 0), 1);
 };
 const scoreAt = (part) => log ? from * Math.pow(to / from, part) : from + part * (to - from);
-
-function moveMark(id, x, y) {
-  const mark = at(id + "-mark");
-  if (!mark) return;
-  const [left, top, width, height] = data.plot;
-  mark.toggleAttribute("hidden", !(x <= 1));
-  mark.setAttribute("cx", left + x * width);
-  mark.setAttribute("cy", top + (1 - y) * height);
-}
 
 // Shows everything at a threshold: scores above it are flagged.
 function show(threshold) {
@@ -77,12 +63,5 @@ document.querySelectorAll("[data-choice]").forEach((button) => {
   const threshold = data.thresholds[button.dataset.choice];
   button.hidden = threshold === null;
   button.addEventListener("click", () => show(threshold));
-});
-document.querySelectorAll(".card button").forEach((button) => {
-  button.addEventListener("click", () => {
-    at("enlarged").querySelector("p").textContent = button.parentElement.querySelector("figcaption .file").textContent;
-    at("enlarged").querySelector("div").replaceChildren(...Array.from(button.children, (picture) => picture.cloneNode(true)));
-    at("enlarged").showModal();
-  });
 });
 show(data.thresholds.own);

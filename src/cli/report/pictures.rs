@@ -1,4 +1,4 @@
-//! The report's examples: which images are shown, and their pictures.
+//! Pictures on a page, as they are and with their heatmaps; and which examples the report of `vadlite eval` shows.
 
 use super::charts::short;
 use crate::cli::dataset::TestImage;
@@ -10,9 +10,9 @@ use crate::geometry::Roi;
 use crate::video::heatmap;
 use crate::video::overlay::{MapView, Overlay};
 use anyhow::Context as _;
+use image::Luma;
 use image::imageops::{FilterType, resize};
-use image::{Luma, RgbImage};
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 use std::path::{Path, PathBuf};
 
 /// Longer side of a picture in the page, in pixels.
@@ -74,7 +74,12 @@ pub struct Card {
     pub score_text: String,
     /// The score over the threshold.
     pub ratio_text: String,
-    /// Size of the pictures.
+    pub drawn: Drawn,
+}
+
+/// An image's pictures, side by side, as `pictures.html` shows them.
+pub struct Drawn {
+    /// Size of each.
     pub width: u32,
     pub height: u32,
     pub pictures: Vec<Picture>,
@@ -88,15 +93,75 @@ pub struct Picture {
     pub url: String,
 }
 
+/// Draws images and their heatmaps.
+pub struct Pictures {
+    threshold: f32,
+    roi: Roi,
+    reading: Reading,
+    overlay: Overlay,
+}
+
+impl Pictures {
+    /// GStreamer has to be initialised.
+    pub fn new(metadata: &Metadata, reading: Reading) -> Self {
+        Self {
+            threshold: metadata.threshold,
+            roi: metadata.roi,
+            reading,
+            overlay: Overlay::new(),
+        }
+    }
+
+    /// The image as it is, and with the heatmap of the anomaly map that came with this score.
+    ///
+    /// # Errors
+    /// A file that can no longer be read, or a heatmap that cannot be drawn.
+    pub fn of(
+        &mut self,
+        path: &Path,
+        map: ArrayView2<'_, f32>,
+        score: f32,
+    ) -> anyhow::Result<Drawn> {
+        let image = images::picture(path, self.reading)?;
+        let (width, height) = shrunk(image.dimensions());
+        let image = resize(&image, width, height, FilterType::Triangle);
+        let plain = Picture {
+            what: "Image",
+            caption: "image",
+            url: data_url(&image, &image, image::ExtendedColorType::Rgb8)?,
+        };
+        let map = MapView {
+            values: map,
+            roi: self.roi,
+        };
+        // A map below the threshold would hardly be seen on the threshold's scale, and where it is highest is what one wants to know.
+        let scale = self.threshold.min(score);
+        let heatmap = heatmap::draw(&mut self.overlay, image, map, scale)?;
+        let heatmap = Picture {
+            what: "Heatmap",
+            caption: if score > self.threshold {
+                "heatmap"
+            } else {
+                "heatmap, scaled"
+            },
+            url: data_url(&heatmap, &heatmap, image::ExtendedColorType::Rgb8)?,
+        };
+        Ok(Drawn {
+            width,
+            height,
+            pictures: vec![plain, heatmap],
+            blank: None,
+        })
+    }
+}
+
 /// Draws examples.
 pub struct Cards<'a> {
     dataset: &'a Path,
     threshold: f32,
-    roi: Roi,
     /// Whether the dataset has masks.
     masks: bool,
-    reading: Reading,
-    overlay: Overlay,
+    pictures: Pictures,
 }
 
 impl<'a> Cards<'a> {
@@ -104,10 +169,8 @@ impl<'a> Cards<'a> {
         Self {
             dataset,
             threshold: metadata.threshold,
-            roi: metadata.roi,
             masks,
-            reading,
-            overlay: Overlay::new(),
+            pictures: Pictures::new(metadata, reading),
         }
     }
 
@@ -126,36 +189,26 @@ impl<'a> Cards<'a> {
             .path
             .strip_prefix(self.dataset.join("test"))
             .unwrap_or(&example.path);
-        let image = images::picture(&example.path, self.reading)?;
-        let (width, height) = shrunk(image.dimensions());
-        let image = resize(&image, width, height, FilterType::Triangle);
         let flagged = example.score > self.threshold;
-        let mut pictures = vec![Picture {
-            what: "Image",
-            caption: "image",
-            url: data_url(&image, &image, image::ExtendedColorType::Rgb8)?,
-        }];
-        let heatmap = self.heatmap(image, example)?;
-        pictures.push(Picture {
-            what: "Heatmap",
-            caption: if flagged {
-                "heatmap"
-            } else {
-                "heatmap, scaled"
-            },
-            url: data_url(&heatmap, &heatmap, image::ExtendedColorType::Rgb8)?,
-        });
+        let mut drawn = self
+            .pictures
+            .of(&example.path, example.map.view(), example.score)?;
         if let Some(path) = &example.mask {
-            pictures.push(Picture {
+            drawn.pictures.push(Picture {
                 what: "Mask",
                 caption: "mask",
-                url: mask(path, (width, height), self.reading.limit)?,
+                url: mask(
+                    path,
+                    (drawn.width, drawn.height),
+                    self.pictures.reading.limit,
+                )?,
+            });
+        } else if self.masks {
+            drawn.blank = Some(match example.defective {
+                true => "no mask",
+                false => "no defect",
             });
         }
-        let blank = match example.defective {
-            true => "no mask",
-            false => "no defect",
-        };
         Ok(Card {
             file: file.to_string_lossy().into_owned(),
             score: example.score,
@@ -168,22 +221,8 @@ impl<'a> Cards<'a> {
             },
             score_text: short(example.score.into()),
             ratio_text: short(f64::from(example.score) / f64::from(self.threshold)),
-            width,
-            height,
-            pictures,
-            blank: (self.masks && example.mask.is_none()).then_some(blank),
+            drawn,
         })
-    }
-
-    /// The picture with the overlay that the element draws.
-    fn heatmap(&mut self, picture: RgbImage, example: &Example) -> anyhow::Result<RgbImage> {
-        let map = MapView {
-            values: example.map.view(),
-            roi: self.roi,
-        };
-        // A missed defect's map would hardly be seen on the threshold's scale, and where it is highest is what one wants to know.
-        let scale = self.threshold.min(example.score);
-        Ok(heatmap::draw(&mut self.overlay, picture, map, scale)?)
     }
 }
 

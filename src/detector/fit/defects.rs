@@ -33,6 +33,15 @@ pub struct Defect {
     pub patches: Vec<f16>,
 }
 
+/// Scores of the images with defects, each by a head that has not seen the good image that it was painted on.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DefectScores {
+    pub painted: Vec<f32>,
+    /// Good images in other light.
+    pub lit: Vec<f32>,
+    pub real: Vec<f32>,
+}
+
 /// Paints defects on images as they come.
 pub struct Defects {
     all: Vec<Defect>,
@@ -55,8 +64,8 @@ impl Defects {
         }
     }
 
-    /// Paints on the good image with this number, and changes its light, (3 x height x width, normalised), if it is its turn; `embed` gives the patches of what
-    /// comes out.
+    /// Paints on the good image with this number (3 x height x width, normalised), and changes its light, if it is its turn; `embed`
+    /// gives the patches of what comes out. Only defects that touch what is `judged` are painted.
     ///
     /// # Errors
     /// Those of `embed`.
@@ -126,6 +135,21 @@ impl Defects {
 
     pub fn all(&self) -> &[Defect] {
         &self.all
+    }
+
+    /// `scores` are those of all, in their order.
+    pub fn scores(&self, scores: &[f32]) -> DefectScores {
+        let of = |kind: Kind| {
+            let all = self.all.iter().zip(scores);
+            all.filter(|(defect, _)| defect.kind == kind)
+                .map(|(_, score)| *score)
+                .collect()
+        };
+        DefectScores {
+            painted: of(Kind::Painted),
+            lit: of(Kind::Lit),
+            real: of(Kind::Real),
+        }
     }
 
     /// Forgets what was painted on images that are left out; `new` gives the others' new numbers.

@@ -10,6 +10,7 @@ use crate::detector::progress::{Cancel, Progress};
 use crate::detector::samples::{Samples, restore};
 use crate::detector::scorer::Scorer;
 use half::f16;
+use ndarray::ArrayView2;
 use rayon::prelude::*;
 
 /// Bytes of the heads that score held-out images at a time.
@@ -26,12 +27,36 @@ pub struct Scored {
 #[derive(Debug, Clone, Default)]
 pub struct HeldOut {
     pub good: Vec<Scored>,
+    /// Patch scores of the good ones.
+    pub patches: Vec<Vec<f32>>,
     pub defects: Vec<f32>,
 }
 
 impl HeldOut {
     pub fn scores(&self) -> Vec<f32> {
         self.good.iter().map(|scored| scored.score).collect()
+    }
+}
+
+/// Anomaly maps of the good images that a model names as unusual, by heads that have not seen them. One that has, finds nothing unusual
+/// in what it keeps of just these images.
+pub struct HeldOutMaps {
+    map: AnomalyMap,
+    patches: Vec<Option<Vec<f32>>>,
+}
+
+impl HeldOutMaps {
+    /// `patches` are the patch scores of the images that the model was fitted on, in the order in which it names them.
+    pub fn new(map: AnomalyMap, patches: Vec<Option<Vec<f32>>>) -> Self {
+        Self { map, patches }
+    }
+
+    /// The map of the image that stands there in [`Metadata::unusual`](crate::detector::model_file::Metadata::unusual); `None` where it was left out: the model
+    /// itself has not seen it.
+    pub fn of(&mut self, unusual: usize) -> Option<ArrayView2<'_, f32>> {
+        let patches = self.patches.get(unusual)?.as_deref()?;
+        self.map.update(patches);
+        Some(self.map.values())
     }
 }
 
@@ -55,6 +80,7 @@ impl Scoring<'_> {
     ) -> Result<HeldOut> {
         let mut held = HeldOut {
             good: vec![Scored::default(); self.samples.images()],
+            patches: vec![Vec::new(); self.samples.images()],
             defects: vec![0.0; defects.len()],
         };
         let folds = self.recipe.folds();
@@ -83,10 +109,11 @@ impl Scoring<'_> {
                 .map(|&image| self.samples.image(image))
                 .chain(painted.iter().map(|&number| &defects[number].1.patches[..]))
                 .collect();
-            let scored = self.score(&tensors, &patches, progress.cancel())?;
+            let (scored, mut patches) = self.score(&tensors, &patches, progress.cancel())?;
             let (of_good, of_painted) = scored.split_at(good.len());
-            for (&image, &scored) in good.iter().zip(of_good) {
+            for ((&image, &scored), patches) in good.iter().zip(of_good).zip(&mut patches) {
                 held.good[image] = scored;
+                held.patches[image] = std::mem::take(patches);
             }
             for (&number, scored) in painted.iter().zip(of_painted) {
                 held.defects[number] = scored.score;
@@ -95,13 +122,14 @@ impl Scoring<'_> {
         Ok(held)
     }
 
-    /// Scores images (each positions x dimensions) on all cores, each with a head of its own as far as these are small.
+    /// Scores images (each positions x dimensions) on all cores, each with a head of its own as far as these are small. The patch scores
+    /// come with them.
     pub fn score(
         &self,
         tensors: &[HeadTensor],
         images: &[&[f16]],
         cancel: &Cancel,
-    ) -> Result<Vec<Scored>, FitError> {
+    ) -> Result<(Vec<Scored>, Vec<Vec<f32>>), FitError> {
         let bytes: usize = tensors.iter().map(HeadTensor::bytes).sum();
         let heads = (HEADS_BYTES / bytes.max(1)).clamp(1, rayon::current_num_threads());
         let parts = images.par_chunks(images.len().div_ceil(heads).max(1));
@@ -118,11 +146,11 @@ impl Scoring<'_> {
                 let patch = ranked
                     .max_by(|a, b| a.1.total_cmp(b.1))
                     .map_or(0, |(patch, _)| patch);
-                Ok(Scored { score, patch })
+                Ok((Scored { score, patch }, scorer.patch_scores().to_vec()))
             };
             images.iter().map(score).collect()
         });
         let scores: Vec<Vec<_>> = scores.collect::<Result<_, FitError>>()?;
-        Ok(scores.concat())
+        Ok(scores.into_iter().flatten().unzip())
     }
 }

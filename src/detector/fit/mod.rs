@@ -5,6 +5,9 @@ mod defects;
 mod foreign;
 mod held_out;
 
+pub use defects::DefectScores;
+pub use held_out::HeldOutMaps;
+
 use super::anomaly_map::AnomalyMap;
 use super::backbone::{Backbone, BackboneFile, RuntimeOptions};
 use super::calibration::Calibration;
@@ -12,13 +15,13 @@ use super::embedding::{Embedding, EmbeddingShape};
 use super::error::{FitError, InferenceError, Result};
 use super::features::Features;
 use super::heads::{HeadFitter, Recipe};
+use super::image_score::ImageScore;
 use super::light;
 use super::method::Preset;
 use super::model_file::{FORMAT_VERSION, Metadata, ModelFile, Quantiles, RESIZE};
 use super::near_copies::{Groups, Look, groups};
 use super::progress::Progress;
 use super::samples::{self, Samples};
-use super::scorer::ImageScore;
 use super::taps::{Normalization, TapShape};
 use super::unusual::{Trade, Tried, Unusual, place};
 use crate::geometry::{Grid, Roi, Size};
@@ -27,6 +30,7 @@ use defects::{Defect, Defects, Kind};
 use half::f16;
 use held_out::{HeldOut, Scored, Scoring};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, s};
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -96,6 +100,16 @@ impl<'a> FitOptions<'a> {
             runtime: RuntimeOptions::default(),
         }
     }
+}
+
+/// What a fit comes to.
+pub struct Finished {
+    pub model: ModelFile,
+    /// For use with the model.
+    pub backbone: Backbone,
+    /// With the method that was chosen.
+    pub defects: DefectScores,
+    pub maps: HeldOutMaps,
 }
 
 /// Takes in good images one by one and makes a [`ModelFile`] of them.
@@ -343,7 +357,7 @@ impl<'a> Fitter<'a> {
             .iter()
             .map(|&image| self.samples.image(image))
             .collect();
-        let scored = scoring.score(&tensors, &patches, progress.cancel())?;
+        let (scored, _) = scoring.score(&tensors, &patches, progress.cancel())?;
         let limit = foreign::unusual_above(&held);
         let mut out = vec![None; suspect.len()];
         for (&image, &scored) in suspects.iter().zip(&scored) {
@@ -424,14 +438,14 @@ impl<'a> Fitter<'a> {
     }
 
     /// Fits the head on all images and sets the threshold, from 1 GiB of their embeddings where they are very many. Gives the
-    /// backbone back for use with the model.
+    /// backbone back.
     ///
     /// Images that are copies of each other are held out together, and count as one for the threshold: a score that owes its height to a
     /// copy in the fit says nothing of an image that is new, and the same score twice no more than once.
     ///
     /// # Errors
     /// Too few images that differ, a false reject rate that they do not support, or an end that was asked for.
-    pub fn finish(mut self, progress: &mut Progress<'_>) -> Result<(ModelFile, Backbone)> {
+    pub fn finish(mut self, progress: &mut Progress<'_>) -> Result<Finished> {
         let images = self.numbers.len();
         if images < FEWEST_IMAGES {
             return Err(FitError::TooFewImages {
@@ -460,10 +474,13 @@ impl<'a> Fitter<'a> {
         } = self.choose(&held_out, &counted, rate)?;
         let recipe = self.options.recipes[chosen];
         let tensors = self.heads[chosen].fit(&self.samples, None, progress)?;
-        let trades = self.trades(&scores, &counted, &held_out[chosen])?;
+        let defects = self.defects.scores(&held_out[chosen].defects);
+        let trades = self.trades(&scores, &counted, &defects)?;
         let calibration = Calibration::new(scores)?;
         let threshold = calibration.threshold(rate)?;
-        let lit = self.of_kind(Kind::Lit, &held_out[chosen]);
+        let unusual = self.unusual(&held_out[chosen].good);
+        let map = self.scoring(recipe, &self.samples).map;
+        let maps = HeldOutMaps::new(map, self.patches_of(&unusual, &held_out[chosen]));
         let tried = self.options.recipes.iter().zip(found);
         let tried = tried.map(|(recipe, found)| Tried {
             method: recipe.method,
@@ -478,7 +495,7 @@ impl<'a> Fitter<'a> {
             tried: tried.filter(|_| self.options.recipes.len() > 1).collect(),
             map_size: self.map_size(),
             map_offset: self.map_offset(recipe),
-            unusual: self.unusual(&held_out[chosen].good),
+            unusual,
             backbone: self.backbone_name,
             backbone_sha256: self.backbone_sha256,
             taps: self.options.taps,
@@ -507,15 +524,17 @@ impl<'a> Fitter<'a> {
                     .collect()
             }),
             light_level: self.light_level,
-            light_rejects: (!lit.is_empty()).then(|| share_above(&lit, threshold)),
+            light_rejects: (!defects.lit.is_empty()).then(|| share_above(&defects.lit, threshold)),
             threshold,
             false_reject_rate: rate,
             trades,
         };
-        Ok((
-            ModelFile::new(metadata, calibration, tensors),
-            self.backbone,
-        ))
+        Ok(Finished {
+            model: ModelFile::new(metadata, calibration, tensors),
+            backbone: self.backbone,
+            defects,
+            maps,
+        })
     }
 
     /// The method that finds most of the defects, and the scores of the images that are `counted` with it.
@@ -562,23 +581,14 @@ impl<'a> Fitter<'a> {
         choose(&candidates, folds, rate)
     }
 
-    /// Scores of the images of one kind.
-    fn of_kind(&self, kind: Kind, held: &HeldOut) -> Vec<f32> {
-        let all = self.defects.all().iter().zip(&held.defects);
-        let of_kind = all.filter(|(defect, _)| defect.kind == kind);
-        of_kind.map(|(_, score)| *score).collect()
-    }
-
     /// What each rate that so many images support costs and brings.
     fn trades(
         &self,
         scores: &[f32],
         counted: &[usize],
-        held: &HeldOut,
+        DefectScores { painted, real, .. }: &DefectScores,
     ) -> Result<Vec<Trade>, FitError> {
         let calibration = Calibration::new(scores.to_vec())?;
-        let painted = self.of_kind(Kind::Painted, held);
-        let real = self.of_kind(Kind::Real, held);
         TRADES
             .into_iter()
             .filter(|rate| *rate >= calibration.smallest_rate())
@@ -590,9 +600,8 @@ impl<'a> Fitter<'a> {
                 Ok(Trade {
                     false_reject_rate: rate,
                     threshold,
-                    synthetic_found: (!painted.is_empty())
-                        .then(|| share_above(&painted, threshold)),
-                    bad_found: (!real.is_empty()).then(|| share_above(&real, threshold)),
+                    synthetic_found: (!painted.is_empty()).then(|| share_above(painted, threshold)),
+                    bad_found: (!real.is_empty()).then(|| share_above(real, threshold)),
                     set_by: set_by.map(|number| number.to_string()),
                 })
             })
@@ -603,12 +612,7 @@ impl<'a> Fitter<'a> {
     fn unusual(&self, good: &[Scored]) -> Vec<Unusual> {
         let scores: Vec<f32> = good.iter().map(|scored| scored.score).collect();
         let (middle, grid) = (median(&scores), self.shape().grid);
-        let numbers = self
-            .samples
-            .numbers()
-            .iter()
-            .map(|&number| self.numbers[number]);
-        let named = good.iter().zip(numbers);
+        let named = good.iter().zip(self.held_numbers());
         let mut named: Vec<Unusual> = named
             .map(|(&scored, number)| unusual(number, scored, middle, grid))
             .collect();
@@ -620,6 +624,22 @@ impl<'a> Fitter<'a> {
         named.truncate(most.saturating_sub(all.len()));
         all.append(&mut named);
         all
+    }
+
+    /// Of the images held: their numbers in the order in which all came.
+    fn held_numbers(&self) -> impl Iterator<Item = usize> {
+        let held = self.samples.numbers().iter();
+        held.map(|&number| self.numbers[number])
+    }
+
+    /// The held-out patch scores of those that are named, but for those left out.
+    fn patches_of(&self, unusual: &[Unusual], held: &HeldOut) -> Vec<Option<Vec<f32>>> {
+        let held: HashMap<usize, &Vec<f32>> = self.held_numbers().zip(&held.patches).collect();
+        let patches = |unusual: &Unusual| Some((*held.get(&unusual.frame?)?).clone());
+        unusual
+            .iter()
+            .map(|unusual| patches(unusual).filter(|_| !unusual.left_out))
+            .collect()
     }
 }
 

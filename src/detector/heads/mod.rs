@@ -15,8 +15,8 @@ use super::embedding::EmbeddingShape;
 use super::error::{ChannelError, FitError, Result, TensorError};
 use super::features::{Features, Pooling};
 use super::head_tensors::TensorReader;
+use super::image_score::ImageScore;
 use super::method::{Method, MethodChoice, Preset};
-use super::scorer::ImageScore;
 use super::taps::TapShape;
 use crate::geometry::Grid;
 

@@ -61,7 +61,7 @@ fn model() -> &'static Path {
             fitter.add(tensor.view()).unwrap();
         }
         let path = FOLDER.path().join("part.vadlite");
-        let (model, _) = fitter.finish(&mut Progress::none()).unwrap();
+        let model = fitter.finish(&mut Progress::none()).unwrap().model;
         model.write(&path).unwrap();
         path
     });

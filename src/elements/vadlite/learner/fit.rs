@@ -289,7 +289,7 @@ impl Thread {
         let outliers = fitter.leave_out_foreign(&mut progress)?;
         self.state.lock().outliers = outliers;
         panic_point("vadlite-learner: finishing");
-        let (model, _backbone) = fitter.finish(&mut progress)?;
+        let model = fitter.finish(&mut progress)?.model;
         let Some(path) = self.settings.model.as_deref() else {
             return Ok(false);
         };
