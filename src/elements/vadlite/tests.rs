@@ -127,6 +127,9 @@ impl Rig {
                     return;
                 }
             }
+            if let Some(error) = self.bus.pop_filtered(&[gst::MessageType::Error]) {
+                panic!("{}", text(&error));
+            }
             assert!(Instant::now() < end, "frames are not taken");
             // As a camera does: what comes too fast is not learnt from.
             std::thread::sleep(Duration::from_millis(2));
@@ -402,7 +405,8 @@ fn stops(method: &str, frames: &str, tiles: &str) {
 fn a_stop_ends_a_fit_of_many_frames() {
     let _one = ONE.lock();
     stops("patchcore", "300", "");
-    stops("padim", "300", "");
+    // Of one tile it would be fitted before it is stopped.
+    stops("padim", "100", "3x2");
 }
 
 #[test]
