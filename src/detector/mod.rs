@@ -169,7 +169,7 @@ impl Detector {
     }
 
     /// Inspects one image (3 x height x width of [`Detector::input`], RGB, normalised, row-major) and returns the image score
-    /// ([`ImageScore`](image_score::ImageScore)).
+    /// (`ImageScore`).
     ///
     /// # Errors
     /// ONNX Runtime fails, or the score is not a number.

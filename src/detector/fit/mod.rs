@@ -300,7 +300,7 @@ impl<'a> Fitter<'a> {
         self.groups.get_or_insert_with(|| groups(&self.looks))
     }
 
-    /// Leaves out images that are not like the others (a hand, a crate of rejects) where there can be no doubt ([`foreign::fence`]), and
+    /// Leaves out images that are not like the others (a hand, a crate of rejects) where there can be no doubt (`fit/foreign.rs`), and
     /// returns how many these were. Of more images than are held none is left out.
     ///
     /// # Errors
@@ -329,7 +329,7 @@ impl<'a> Fitter<'a> {
     }
 
     /// Leaves out what is unusual, wanted or not: of the 15 % with the highest held-out scores those that a head which has learnt from
-    /// none of them finds far from the others ([`foreign::unusual_above`]). Returns how many these were. The promise then is one about
+    /// none of them finds far from the others (`fit/foreign.rs`). Returns how many these were. The promise then is one about
     /// parts like those that stay.
     ///
     /// # Errors
