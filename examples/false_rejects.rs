@@ -5,7 +5,7 @@
 //! The folders hold good images; each split draws so many of them at random to fit on, with a threshold for the rate, and scores all
 //! others. Prints a line of the table in docs/accuracy.md.
 
-use clap::{Parser as _, ValueEnum as _};
+use clap::Parser as _;
 use gstvadlite::cli::images::{ImageFile, Reading, list, target};
 use gstvadlite::detector::Recipe;
 use gstvadlite::detector::method::{MethodChoice, Preset};
@@ -77,8 +77,6 @@ fn main() -> anyhow::Result<()> {
     }
     rejected.sort_unstable();
 
-    let value = method.to_possible_value();
-    let name = value.as_ref().map_or("", |value| value.get_name());
     // What may be rejected of the unseen by chance, where each is with the probability that was asked for.
     let bound = binomial_quantile(unseen, rate, 0.95);
     let beyond = rejected.iter().filter(|count| **count > bound).count();
@@ -90,7 +88,7 @@ fn main() -> anyhow::Result<()> {
     println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
     println!(
         "| {} | {images} | {unseen} | {rate} | {mean:.4} | {}, {} | {bound} | {beyond} of {splits} | {:.1} of {splits} |",
-        name,
+        method.name(),
         rejected[rejected.len() / 2],
         rejected[rejected.len() - 1],
         splits as f64 * tight.beyond(unseen, bound)

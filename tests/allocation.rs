@@ -3,8 +3,9 @@
 mod common;
 
 use common::element::{frame, info, init};
-use common::{Part, model};
+use common::{Part, model, scratch};
 use gst_video::VideoFormat as F;
+use gstvadlite::detector::model_file::ModelFile;
 use gstvadlite::detector::{Detector, Options};
 use gstvadlite::geometry::Roi;
 use gstvadlite::video::frame::{FrameFormat, WritableFrame};
@@ -90,6 +91,17 @@ fn nothing_is_allocated_per_frame() {
     assert!(score > threshold);
     let counted = allocations(|| assert_eq!(detector.rescore(), score));
     assert_eq!(counted, 0, "head and map");
+    // A model with a level of light and a mask asks for no more than one without.
+    let image = picture.tensor(target);
+    let plain = allocations(|| _ = detector.inspect(image.view()).unwrap());
+    let mut other = ModelFile::read(&model().path).unwrap();
+    other.metadata.light_level = Some(0.4);
+    other.metadata.judged = Some("10".repeat(98));
+    let path = scratch().join("light and mask.vadlite");
+    other.write(&path).unwrap();
+    let mut other = Detector::open(&path, Options::default()).unwrap();
+    let counted = allocations(|| _ = other.inspect(image.view()).unwrap());
+    assert_eq!(counted, plain, "light and mask");
     // Many regions and few.
     for threshold in [threshold, score / 50.0] {
         assert!(!detector.regions(threshold).is_empty());

@@ -634,6 +634,21 @@ fn stopping_does_not_wait_for_the_model() {
     assert!(!path.exists());
 }
 
+/// What is black in the mask is not judged, by the model that is learnt either.
+#[test]
+fn a_mask_holds_for_what_is_learnt() {
+    let mask = scratch().join("mask.png");
+    let half = |x: u32, _| image::Luma([if x < 20 { 255 } else { 0 }]);
+    image::GrayImage::from_fn(40, 30, half).save(&mask).unwrap();
+    let properties = format!("mask=\"{}\"", mask.display());
+    learn_from("", "masked.vadlite", 30, &properties, |_| {});
+    let metadata = ModelFile::read(&scratch().join("masked.vadlite"))
+        .unwrap()
+        .metadata;
+    let row = format!("{}{}", "1".repeat(7), "0".repeat(7));
+    assert_eq!(metadata.judged, Some(row.repeat(14)));
+}
+
 #[test]
 fn what_cannot_work_is_refused_at_the_start() {
     let refusal = |properties: &[(&str, &str)]| {
@@ -653,6 +668,14 @@ fn what_cannot_work_is_refused_at_the_start() {
     let error = refusal(&[("model", path.to_str().unwrap()), rate[0], rate[1]]);
     assert!(
         error.contains("false-reject-rate") && error.contains("at least 105"),
+        "{error}"
+    );
+    let error = refusal(&[
+        ("model", path.to_str().unwrap()),
+        ("mask", "/nonexistent/mask.png"),
+    ]);
+    assert!(
+        error.contains("property mask") && error.contains("/nonexistent/mask.png"),
         "{error}"
     );
     let error = refusal(&[("model", path.to_str().unwrap()), ("roi", "0,0,2,1")]);

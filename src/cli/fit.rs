@@ -13,11 +13,12 @@ use crate::detector::backbone::{self, Backbone, DEFAULT_BACKBONE};
 use crate::detector::image_score::ImageScore;
 use crate::detector::model_file::ModelFile;
 use crate::detector::{
-    Cancel, DefectScores, Detector, Finished, FitOptions, Fitter, HeldOutMaps, Progress,
+    Cancel, DefectScores, Detector, Finished, FitOptions, Fitter, Groups, HeldOutMaps, Progress,
 };
 use crate::geometry::Size;
 use crate::video::mask;
 use std::collections::HashSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
@@ -172,15 +173,28 @@ pub fn fit(
     let published = ImageScore::MapMaximum;
     let as_published = fitted.model.metadata.image_score() == published;
     if same_light.is_some() || as_published || rejects(&fitted) <= LIGHT_REJECTS {
-        return Ok(fitted);
+        return Ok(with_warning(fitted));
     }
     // What is wrong with the images has been said.
     let again = once.fit(&fitted.read, true, false)?;
-    Ok(if rejects(&again) < rejects(&fitted) {
+    Ok(with_warning(if rejects(&again) < rejects(&fitted) {
         again
     } else {
         fitted
-    })
+    }))
+}
+
+/// Says how many images the model was fitted without.
+fn with_warning(fitted: Fitted) -> Fitted {
+    let metadata = &fitted.model.metadata;
+    if metadata.left_out > 0 {
+        warn(format_args!(
+            "{} of {} images were left out: if they show good parts, keep them with `vadlite fit --leave-out none`",
+            metadata.left_out,
+            metadata.left_out + metadata.good_images
+        ));
+    }
+    fitted
 }
 
 /// A fit, which may be done twice.
@@ -251,32 +265,13 @@ impl Once<'_> {
             })?;
         }
         fitter.describe_files(reading.bits.filter(|_| deep), sizes.usual());
-        bar.suspend(|| {
-        if !say {
-            return;
+        if say {
+            let beyond = reading
+                .bits
+                .filter(|_| deep && beyond > 0)
+                .map(|bits| (beyond, bits));
+            bar.suspend(|| warn_of(fitter.groups(), sizes.several(input_size), beyond));
         }
-        if let Some(several) = sizes.several(input_size) {
-            warn(several);
-        }
-        if let Some(bits) = reading.bits.filter(|_| deep && beyond > 0) {
-            warn(format_args!(
-                "{beyond} images hold samples of more than {bits} bits, which count as white; raise --bits"
-            ));
-        }
-        let all = paths.len();
-        let groups = fitter.groups();
-        if groups.copies() > 0 {
-            warn(format_args!(
-                "{} of {all} images are copies of others, or nearly: they are held out together, and each picture counts once for the threshold",
-                groups.copies()
-            ));
-        } else if (0.0..STILL).contains(&groups.typical) && groups.count > 1 {
-            warn(format_args!(
-                "the images hardly differ, by {:.2} of 255 grey levels over areas: frames of one part that stands still do not show how good parts vary",
-                groups.typical
-            ));
-        }
-    });
         let mut progress = Progress::new(show_on(&bar), Cancel::default());
         match asked.leave_out {
             LeaveOut::Foreign => fitter.leave_out_foreign(&mut progress)?,
@@ -301,5 +296,29 @@ impl Once<'_> {
             seen,
             read: readable,
         })
+    }
+}
+
+/// Warns of what is odd about the images. `beyond`: how many hold samples of more than so many bits.
+fn warn_of(groups: &Groups, several: Option<impl fmt::Display>, beyond: Option<(usize, u8)>) {
+    if let Some(several) = several {
+        warn(several);
+    }
+    if let Some((images, bits)) = beyond {
+        warn(format_args!(
+            "{images} images hold samples of more than {bits} bits, which count as white; raise --bits"
+        ));
+    }
+    if groups.copies() > 0 {
+        warn(format_args!(
+            "{} of {} images are copies of others, or nearly: they are held out together, and each picture counts once for the threshold",
+            groups.copies(),
+            groups.of.len()
+        ));
+    } else if (0.0..STILL).contains(&groups.typical) && groups.count > 1 {
+        warn(format_args!(
+            "the images hardly differ, by {:.2} of 255 grey levels over areas: frames of one part that stands still do not show how good parts vary",
+            groups.typical
+        ));
     }
 }

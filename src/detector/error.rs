@@ -171,7 +171,7 @@ pub enum ModelError {
     Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("a safetensors file, but not one of vadlite: it lacks the metadata")]
     NoMetadata,
-    #[error("it has the format version {found}, and this vadlite reads version {known}")]
+    #[error("it has the format version {found}, and this vadlite reads versions up to {known}")]
     Version { found: u32, known: u32 },
     #[error("{field} {size:?} is not between 1 and {side}, or holds more than {area} pixels")]
     Size {

@@ -61,6 +61,14 @@ pub enum Preset {
 }
 
 impl MethodChoice {
+    /// The name used on the command line and in properties.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            one => one.methods()[0].name(),
+        }
+    }
+
     /// The methods to choose from.
     pub fn methods(self) -> &'static [Method] {
         match self {
@@ -121,10 +129,7 @@ mod tests {
             use clap::ValueEnum as _;
             for (choice, name) in MethodChoice::value_variants().iter().zip(&names) {
                 let value = choice.to_possible_value().unwrap();
-                assert_eq!(value.get_name(), *name);
-                if *choice != MethodChoice::Auto {
-                    assert_eq!(choice.methods()[0].name(), *name);
-                }
+                assert_eq!((value.get_name(), choice.name()), (*name, *name));
             }
         }
     }

@@ -46,8 +46,9 @@ use calibration::Calibration;
 use embedding::Embedding;
 use error::{BackboneError, InferenceError, ModelError};
 use features::Features;
+use light::Leveller;
 use model_file::{Metadata, ModelFile};
-use ndarray::{Array3, ArrayView2, ArrayView3};
+use ndarray::{ArrayView2, ArrayView3};
 use scorer::Scorer;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -76,8 +77,8 @@ pub struct Detector {
     backbone: Backbone,
     features: Features,
     embedding: Embedding,
-    /// The image at the level of the good ones, where the model asks for it.
-    lit: Array3<f32>,
+    /// Where the model asks for one level of light.
+    leveller: Option<Leveller>,
     scorer: Scorer,
     timing: Timing,
 }
@@ -150,11 +151,9 @@ impl Detector {
         if let Some(judged) = metadata.judged(shape.positions())? {
             scorer.judge_only(&judged);
         }
-        let Size { height, width } = match metadata.light_level {
-            Some(_) => metadata.input_size,
-            None => Size::new(0, 0),
-        };
-        let lit = Array3::zeros((3, height, width));
+        let level = metadata.light_level;
+        let leveller =
+            level.map(|_| Leveller::new(level, metadata.input_size, metadata.normalization));
         Ok(Self {
             metadata,
             calibration,
@@ -162,7 +161,7 @@ impl Detector {
             backbone,
             embedding: Embedding::new(shape),
             features,
-            lit,
+            leveller,
             scorer,
             timing: Timing::default(),
         })
@@ -175,12 +174,9 @@ impl Detector {
     /// ONNX Runtime fails, or the score is not a number.
     pub fn inspect(&mut self, image: ArrayView3<'_, f32>) -> Result<f32, InferenceError> {
         let start = Instant::now();
-        let image = match self.metadata.light_level {
-            Some(level) if image.dim() == self.lit.dim() => {
-                light::bring_to(level, image, self.metadata.normalization, &mut self.lit);
-                self.lit.view()
-            }
-            _ => image,
+        let image = match &mut self.leveller {
+            Some(leveller) => leveller.apply(image),
+            None => image,
         };
         let filling = self
             .features

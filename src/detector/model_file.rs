@@ -16,8 +16,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Version of this format. Files of another version are refused.
-pub const FORMAT_VERSION: u32 = 1;
+/// Version of this format, and the oldest that is read; files of others are refused. With version 2 came the image score of several
+/// patches, masks and levels of light, which who reads version 1 would leave out without a word.
+pub const FORMAT_VERSION: u32 = 2;
+const OLDEST_VERSION: u32 = 1;
 /// The one way in which images are brought to the input size: every component with a triangle filter that widens with the scale.
 pub const RESIZE: &str = "bilinear-antialias";
 /// Key of the JSON document in the safetensors metadata.
@@ -254,7 +256,7 @@ impl ModelFile {
         }
         let version: Version =
             serde_json::from_str(json).map_err(|error| ModelError::Damaged(error.into()))?;
-        if version.format_version != FORMAT_VERSION {
+        if !(OLDEST_VERSION..=FORMAT_VERSION).contains(&version.format_version) {
             return Err(ModelError::Version {
                 found: version.format_version,
                 known: FORMAT_VERSION,

@@ -76,13 +76,6 @@ fn unusual(metadata: &Metadata) -> anyhow::Result<()> {
     for (number, unusual) in out.iter().enumerate() {
         line(if number == 0 { "left out" } else { "" }, unusual)?;
     }
-    if !out.is_empty() {
-        warn(format_args!(
-            "{} of {} images were left out: if they show good parts, keep them with --leave-out none",
-            out.len(),
-            out.len() + metadata.good_images
-        ));
-    }
     for (number, unusual) in within.iter().take(PRINTED).enumerate() {
         line(if number == 0 { "unusual" } else { "" }, unusual)?;
     }

@@ -4,6 +4,7 @@ use super::Kind;
 use super::charts::{Curve, Histogram};
 use super::data::Data;
 use super::pictures::Card;
+use crate::detector::metrics::Share;
 use askama::Template;
 
 /// What `page.html` and the templates that it includes name.
@@ -56,6 +57,22 @@ impl Counts {
 
     fn good(&self) -> usize {
         self.alarms + self.passed
+    }
+
+    fn found_interval(&self) -> String {
+        let share = Share {
+            part: self.found,
+            whole: self.defective(),
+        };
+        share.of(" defective images").to_string()
+    }
+
+    fn alarms_interval(&self) -> String {
+        let share = Share {
+            part: self.alarms,
+            whole: self.good(),
+        };
+        share.of(" good ones").to_string()
     }
 
     fn found_rate(&self) -> String {

@@ -106,18 +106,16 @@ fn found(
     without: Option<usize>,
     rate: f64,
 ) -> Result<f64, FitError> {
-    let good = outside(candidate.good, folds.good, without);
     let defects = outside(candidate.defects, folds.defects, without);
-    let calibration = Calibration::new(good)?;
     let mut sum = 0.0;
     for factor in RATES {
-        let rate = (rate * factor).max(calibration.smallest_rate()).min(0.5);
-        let threshold = calibration.threshold(rate)?;
-        sum += share_above(&defects, threshold);
+        let rate = (rate * factor).min(0.5);
+        sum += share_above(&defects, threshold(candidate, folds, without, rate)?);
     }
     Ok(sum / RATES.len() as f64)
 }
 
+/// The threshold for a rate, or for the smallest that the good images outside of a fold support.
 fn threshold(
     candidate: Candidate<'_>,
     folds: Folds<'_>,

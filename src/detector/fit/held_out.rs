@@ -6,6 +6,7 @@ use crate::detector::embedding::{Embedding, EmbeddingShape};
 use crate::detector::error::{FitError, Result};
 use crate::detector::head_tensors::{HeadTensor, TensorReader};
 use crate::detector::heads::{HeadFitter, Recipe};
+use crate::detector::image_score::ImageScore;
 use crate::detector::progress::{Cancel, Progress};
 use crate::detector::samples::{Samples, restore};
 use crate::detector::scorer::Scorer;
@@ -42,20 +43,28 @@ impl HeldOut {
 /// in what it keeps of just these images.
 pub struct HeldOutMaps {
     map: AnomalyMap,
+    image_score: ImageScore,
     patches: Vec<Option<Vec<f32>>>,
 }
 
 impl HeldOutMaps {
     /// `patches` are the patch scores of the images that the model was fitted on, in the order in which it names them.
-    pub fn new(map: AnomalyMap, patches: Vec<Option<Vec<f32>>>) -> Self {
-        Self { map, patches }
+    pub fn new(map: AnomalyMap, image_score: ImageScore, patches: Vec<Option<Vec<f32>>>) -> Self {
+        Self {
+            map,
+            image_score,
+            patches,
+        }
     }
 
-    /// The map of the image that stands there in [`Metadata::unusual`](crate::detector::model_file::Metadata::unusual); `None` where it was left out: the model
-    /// itself has not seen it.
-    pub fn of(&mut self, unusual: usize) -> Option<ArrayView2<'_, f32>> {
+    /// The map, as inspecting makes it, of the image that stands there in the model's list of unusual ones, with this score; `None` where
+    /// it was left out: the model itself has not seen it.
+    pub fn of(&mut self, unusual: usize, score: f32) -> Option<ArrayView2<'_, f32>> {
         let patches = self.patches.get(unusual)?.as_deref()?;
-        self.map.update(patches);
+        let maximum = self.map.update(patches);
+        if let ImageScore::HighestPatches(_) = self.image_score {
+            self.map.scale_to(maximum, score);
+        }
         Some(self.map.values())
     }
 }

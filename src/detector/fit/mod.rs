@@ -2,8 +2,12 @@
 
 mod choice;
 mod defects;
+mod embedder;
 mod foreign;
 mod held_out;
+mod judged;
+mod left_out;
+mod told;
 
 pub use defects::DefectScores;
 pub use held_out::HeldOutMaps;
@@ -11,38 +15,29 @@ pub use held_out::HeldOutMaps;
 use super::anomaly_map::AnomalyMap;
 use super::backbone::{Backbone, BackboneFile, RuntimeOptions};
 use super::calibration::Calibration;
-use super::embedding::{Embedding, EmbeddingShape};
+use super::embedding::EmbeddingShape;
 use super::error::{FitError, InferenceError, Result};
-use super::features::Features;
 use super::heads::{HeadFitter, Recipe};
 use super::image_score::ImageScore;
-use super::light;
+use super::light::Leveller;
 use super::method::Preset;
 use super::model_file::{FORMAT_VERSION, Metadata, ModelFile, Quantiles, RESIZE};
 use super::near_copies::{Groups, Look, groups};
 use super::progress::Progress;
 use super::samples::{self, Samples};
 use super::taps::{Normalization, TapShape};
-use super::unusual::{Trade, Tried, Unusual, place};
+use super::unusual::{Tried, Unusual};
 use crate::geometry::{Grid, Roi, Size};
 use choice::{Candidate, Choice, Folds, choose, share_above};
 use defects::{Defect, Defects, Kind};
-use half::f16;
-use held_out::{HeldOut, Scored, Scoring};
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3, s};
-use std::collections::HashMap;
+use embedder::Embedder;
+use held_out::{HeldOut, Scoring};
+use ndarray::{Array2, ArrayView3};
 use std::path::Path;
 use std::time::SystemTime;
 
 /// Fewer good images than this say too little about what varies.
 pub const FEWEST_IMAGES: usize = 10;
-/// Times that foreign images are looked for: those that are left hide others no more.
-const LOOKS: usize = 3;
-/// The most unusual good images that a model names: this share, and no more than so many.
-const NAMED: f64 = 0.2;
-const MOST_NAMED: usize = 200;
-/// Rates that a model says the price of.
-const TRADES: [f64; 5] = [0.005, 0.01, 0.02, 0.05, 0.1];
 /// Height and width of the anomaly map for a square input of 224: half the input, eight times the patch grid.
 const MAP_SCALE: usize = 2;
 
@@ -117,15 +112,10 @@ pub struct Fitter<'a> {
     options: FitOptions<'a>,
     backbone_name: String,
     backbone_sha256: String,
-    backbone: Backbone,
+    embedder: Embedder,
     channels: Option<Vec<usize>>,
-    embedding: Embedding,
-    features: Features,
     /// Which patches are judged; empty: all.
     judged: Vec<bool>,
-    /// The level that images are brought to: that of the first.
-    light_level: Option<f32>,
-    lit: Array3<f32>,
     /// One for each recipe.
     heads: Vec<Box<dyn HeadFitter>>,
     samples: Samples,
@@ -174,21 +164,20 @@ impl<'a> Fitter<'a> {
         let shape = features.shape();
         let heads = heads(&options.recipes, shape)?;
         let judged = match &options.mask {
-            Some(mask) => judged(mask.view(), shape.grid)?,
+            Some(mask) => judged::judged(mask.view(), shape.grid)?,
             None => Vec::new(),
         };
+        let leveller = options
+            .same_light
+            .then(|| Leveller::new(None, options.input_size, backbone.normalization()));
         Ok(Self {
-            features,
+            embedder: Embedder::new(backbone, features, leveller),
             options,
             backbone_name: file.name(),
             backbone_sha256: file.sha256,
-            backbone,
             channels,
             samples: Samples::new(shape, samples::BYTES),
-            embedding: Embedding::new(shape),
             judged,
-            light_level: None,
-            lit: Array3::zeros((0, 0, 0)),
             heads,
             looks: Vec::new(),
             groups: None,
@@ -204,7 +193,7 @@ impl<'a> Fitter<'a> {
 
     /// The normalisation that images have to come in.
     pub fn normalization(&self) -> Normalization {
-        self.backbone.normalization()
+        self.embedder.normalization()
     }
 
     /// Takes in one good image (3 x height x width, normalised).
@@ -212,7 +201,7 @@ impl<'a> Fitter<'a> {
     /// # Errors
     /// ONNX Runtime fails, or computes features that are not finite.
     pub fn add(&mut self, image: ArrayView3<'_, f32>) -> Result<(), InferenceError> {
-        let patches = self.embed(image)?;
+        let patches = self.embedder.embed(image)?;
         let (number, folds) = (self.numbers.len(), self.folds());
         let fold = match self.options.video_of {
             Some(frames) => (number * folds / frames.max(1)).min(folds - 1),
@@ -222,14 +211,15 @@ impl<'a> Fitter<'a> {
             }
         };
         if self.options.paint {
-            let mut defects = std::mem::replace(&mut self.defects, Defects::new());
-            let normalization = self.normalization();
-            let mask = self.options.mask.take();
-            let embed = |image: ArrayView3<'_, f32>| self.embed(image);
-            let painted = defects.paint_on(number, image, normalization, mask.as_ref(), embed);
-            self.options.mask = mask;
-            self.defects = defects;
-            painted?;
+            let normalization = self.embedder.normalization();
+            let embed = |image: ArrayView3<'_, f32>| self.embedder.embed(image);
+            self.defects.paint_on(
+                number,
+                image,
+                normalization,
+                self.options.mask.as_ref(),
+                embed,
+            )?;
         }
         self.forget();
         for head in &mut self.heads {
@@ -246,35 +236,10 @@ impl<'a> Fitter<'a> {
     /// # Errors
     /// As [`Fitter::add`].
     pub fn add_bad(&mut self, image: ArrayView3<'_, f32>) -> Result<(), InferenceError> {
-        let patches = self.embed(image)?;
+        let patches = self.embedder.embed(image)?;
         self.forget();
         self.defects.add_real(patches);
         Ok(())
-    }
-
-    /// An image's patches (positions x dimensions). What is taken out of the statistics for a fold has to be exactly what went in: both
-    /// get these rounded values.
-    fn embed(&mut self, image: ArrayView3<'_, f32>) -> Result<Vec<f16>, InferenceError> {
-        let image = if self.options.same_light {
-            let normalization = self.normalization();
-            let wanted = *self.light_level.get_or_insert_with(|| {
-                light::level(image, normalization).clamp(f32::MIN_POSITIVE, 1.0)
-            });
-            if self.lit.dim() != image.dim() {
-                self.lit = Array3::zeros(image.dim());
-            }
-            light::bring_to(wanted, image, normalization, &mut self.lit);
-            self.lit.view()
-        } else {
-            image
-        };
-        self.features
-            .extract(&mut self.backbone, image, &mut self.embedding)?;
-        let patches = self.embedding.to_patches();
-        match patches.iter().all(|value| value.is_finite()) {
-            true => Ok(patches),
-            false => Err(InferenceError::Feature),
-        }
     }
 
     /// What was computed of the images so far holds no more.
@@ -287,7 +252,7 @@ impl<'a> Fitter<'a> {
     }
 
     fn shape(&self) -> EmbeddingShape {
-        self.embedding.shape()
+        self.embedder.shape()
     }
 
     /// What the model is to say of the files: the bits that 16-bit samples use, where there are such, and the most frequent size.
@@ -300,84 +265,6 @@ impl<'a> Fitter<'a> {
         self.groups.get_or_insert_with(|| groups(&self.looks))
     }
 
-    /// Leaves out images that are not like the others (a hand, a crate of rejects) where there can be no doubt (`fit/foreign.rs`), and
-    /// returns how many these were. Of more images than are held none is left out.
-    ///
-    /// # Errors
-    /// As [`Fitter::finish`].
-    pub fn leave_out_foreign(&mut self, progress: &mut Progress<'_>) -> Result<usize> {
-        let before = self.left_out.len();
-        for _ in 0..LOOKS {
-            if !self.can_leave_out() {
-                break;
-            }
-            let scored = self.held_out(progress)?[0].good.clone();
-            // Each picture once: copies say nothing of how many others are like it.
-            let counted = self.counted();
-            let scores: Vec<f32> = counted.iter().map(|&image| scored[image].score).collect();
-            let Some(fence) = foreign::fence(&scores) else {
-                break;
-            };
-            let out = scored
-                .iter()
-                .map(|scored| (scored.score > fence).then_some(*scored));
-            if !self.leave_out(&out.collect::<Vec<_>>(), median(&scores))? {
-                break;
-            }
-        }
-        Ok(self.left_out.len() - before)
-    }
-
-    /// Leaves out what is unusual, wanted or not: of the 15 % with the highest held-out scores those that a head which has learnt from
-    /// none of them finds far from the others (`fit/foreign.rs`). Returns how many these were. The promise then is one about
-    /// parts like those that stay.
-    ///
-    /// # Errors
-    /// As [`Fitter::finish`].
-    pub fn leave_out_unusual(&mut self, progress: &mut Progress<'_>) -> Result<usize> {
-        let before = self.left_out.len();
-        self.leave_out_foreign(progress)?;
-        if !self.can_leave_out() {
-            return Ok(self.left_out.len() - before);
-        }
-        // The method that keeps a bank, where there is a choice, is the more exact one.
-        let judge = self.options.recipes.len() - 1;
-        let recipe = self.options.recipes[judge];
-        let scores = self.held_out(progress)?[judge].scores();
-        let mut suspect = vec![false; scores.len()];
-        for image in foreign::suspects(&scores) {
-            suspect[image] = true;
-        }
-        let (mut heads, others) = self.without(&suspect, &[recipe])?;
-        let scoring = self.scoring(recipe, &others);
-        let held = scoring.held_out(&mut *heads[0], &[], progress)?.scores();
-        let tensors = heads[0].fit(&others, None, progress)?;
-        let suspects: Vec<usize> = (0..suspect.len()).filter(|&image| suspect[image]).collect();
-        let patches: Vec<&[f16]> = suspects
-            .iter()
-            .map(|&image| self.samples.image(image))
-            .collect();
-        let (scored, _) = scoring.score(&tensors, &patches, progress.cancel())?;
-        let limit = foreign::unusual_above(&held);
-        let mut out = vec![None; suspect.len()];
-        for (&image, &scored) in suspects.iter().zip(&scored) {
-            out[image] = Some(scored).filter(|scored| scored.score > limit);
-        }
-        let middle = median(&held);
-        self.leave_out(&out, middle)?;
-        Ok(self.left_out.len() - before)
-    }
-
-    /// Whether all images are held, and enough of them that differ.
-    fn can_leave_out(&mut self) -> bool {
-        let all = self.numbers.len();
-        let differ = match self.looks.is_empty() {
-            true => all,
-            false => self.groups().count,
-        };
-        differ >= FEWEST_IMAGES && self.samples.images() == all
-    }
-
     /// Of the images held, those that count for the threshold: one of each group of copies.
     fn counted(&mut self) -> Vec<usize> {
         let groups = self.groups().clone();
@@ -385,56 +272,6 @@ impl<'a> Fitter<'a> {
             0 => (0..self.samples.images()).collect(),
             _ => one_of_each(self.samples.numbers(), &groups),
         }
-    }
-
-    /// Leaves out the images that have a score here, unless too few would stay. Returns whether any was.
-    fn leave_out(&mut self, out: &[Option<Scored>], median: f32) -> Result<bool> {
-        let count = out.iter().flatten().count();
-        if count == 0 || out.len() - count < FEWEST_IMAGES {
-            return Ok(false);
-        }
-        let grid = self.shape().grid;
-        for (scored, &number) in out.iter().zip(&self.numbers) {
-            if let Some(scored) = scored {
-                let mut unusual = unusual(number, *scored, median, grid);
-                unusual.left_out = true;
-                self.left_out.push(unusual);
-            }
-        }
-        let gone: Vec<bool> = out.iter().map(Option::is_some).collect();
-        (self.heads, self.samples) = self.without(&gone, &self.options.recipes)?;
-        let mut new = 0;
-        let renumbered: Vec<Option<usize>> = gone
-            .iter()
-            .map(|gone| {
-                new += usize::from(!gone);
-                (!gone).then(|| new - 1)
-            })
-            .collect();
-        self.defects
-            .renumber(|image| renumbered.get(image).copied().flatten());
-        keep(&mut self.looks, &gone);
-        keep(&mut self.numbers, &gone);
-        self.forget();
-        Ok(true)
-    }
-
-    /// Heads to be fitted, and samples, without the images that are `gone`.
-    fn without(
-        &self,
-        gone: &[bool],
-        recipes: &[Recipe],
-    ) -> Result<(Vec<Box<dyn HeadFitter>>, Samples)> {
-        let mut heads = heads(recipes, self.shape())?;
-        let mut samples = Samples::new(self.shape(), samples::BYTES);
-        for image in (0..gone.len()).filter(|&image| !gone[image]) {
-            let patches = self.samples.image(image);
-            for head in &mut heads {
-                head.add(patches);
-            }
-            samples.add(self.samples.folds()[image], patches);
-        }
-        Ok((heads, samples))
     }
 
     /// Fits the head on all images and sets the threshold, from 1 GiB of their embeddings where they are very many. Gives the
@@ -480,7 +317,8 @@ impl<'a> Fitter<'a> {
         let threshold = calibration.threshold(rate)?;
         let unusual = self.unusual(&held_out[chosen].good);
         let map = self.scoring(recipe, &self.samples).map;
-        let maps = HeldOutMaps::new(map, self.patches_of(&unusual, &held_out[chosen]));
+        let patches = self.patches_of(&unusual, &held_out[chosen]);
+        let maps = HeldOutMaps::new(map, recipe.image_score(), patches);
         let tried = self.options.recipes.iter().zip(found);
         let tried = tried.map(|(recipe, found)| Tried {
             method: recipe.method,
@@ -503,7 +341,7 @@ impl<'a> Fitter<'a> {
             tiles: self.options.tiles,
             input_size: self.options.input_size,
             resize: RESIZE.into(),
-            normalization: self.backbone.normalization(),
+            normalization: self.embedder.normalization(),
             roi: self.options.roi,
             map_sigma: recipe.map_sigma(),
             highest_patches: match recipe.image_score() {
@@ -523,7 +361,7 @@ impl<'a> Fitter<'a> {
                     .map(|judged| if *judged { '1' } else { '0' })
                     .collect()
             }),
-            light_level: self.light_level,
+            light_level: self.embedder.light_level(),
             light_rejects: (!defects.lit.is_empty()).then(|| share_above(&defects.lit, threshold)),
             threshold,
             false_reject_rate: rate,
@@ -531,7 +369,7 @@ impl<'a> Fitter<'a> {
         };
         Ok(Finished {
             model: ModelFile::new(metadata, calibration, tensors),
-            backbone: self.backbone,
+            backbone: self.embedder.backbone,
             defects,
             maps,
         })
@@ -580,67 +418,6 @@ impl<'a> Fitter<'a> {
         };
         choose(&candidates, folds, rate)
     }
-
-    /// What each rate that so many images support costs and brings.
-    fn trades(
-        &self,
-        scores: &[f32],
-        counted: &[usize],
-        DefectScores { painted, real, .. }: &DefectScores,
-    ) -> Result<Vec<Trade>, FitError> {
-        let calibration = Calibration::new(scores.to_vec())?;
-        TRADES
-            .into_iter()
-            .filter(|rate| *rate >= calibration.smallest_rate())
-            .map(|rate| {
-                let threshold = calibration.threshold(rate)?;
-                let set_by = scores.iter().position(|score| *score == threshold);
-                let set_by =
-                    set_by.map(|index| self.numbers[self.samples.numbers()[counted[index]]]);
-                Ok(Trade {
-                    false_reject_rate: rate,
-                    threshold,
-                    synthetic_found: (!painted.is_empty()).then(|| share_above(painted, threshold)),
-                    bad_found: (!real.is_empty()).then(|| share_above(real, threshold)),
-                    set_by: set_by.map(|number| number.to_string()),
-                })
-            })
-            .collect()
-    }
-
-    /// The most unusual images, first those that were left out.
-    fn unusual(&self, good: &[Scored]) -> Vec<Unusual> {
-        let scores: Vec<f32> = good.iter().map(|scored| scored.score).collect();
-        let (middle, grid) = (median(&scores), self.shape().grid);
-        let named = good.iter().zip(self.held_numbers());
-        let mut named: Vec<Unusual> = named
-            .map(|(&scored, number)| unusual(number, scored, middle, grid))
-            .collect();
-        let mut all = self.left_out.clone();
-        for list in [&mut all, &mut named] {
-            list.sort_by(|a, b| b.score.total_cmp(&a.score));
-        }
-        let most = ((NAMED * self.came as f64).ceil() as usize).min(MOST_NAMED);
-        named.truncate(most.saturating_sub(all.len()));
-        all.append(&mut named);
-        all
-    }
-
-    /// Of the images held: their numbers in the order in which all came.
-    fn held_numbers(&self) -> impl Iterator<Item = usize> {
-        let held = self.samples.numbers().iter();
-        held.map(|&number| self.numbers[number])
-    }
-
-    /// The held-out patch scores of those that are named, but for those left out.
-    fn patches_of(&self, unusual: &[Unusual], held: &HeldOut) -> Vec<Option<Vec<f32>>> {
-        let held: HashMap<usize, &Vec<f32>> = self.held_numbers().zip(&held.patches).collect();
-        let patches = |unusual: &Unusual| Some((*held.get(&unusual.frame?)?).clone());
-        unusual
-            .iter()
-            .map(|unusual| patches(unusual).filter(|_| !unusual.left_out))
-            .collect()
-    }
 }
 
 impl Fitter<'_> {
@@ -656,7 +433,7 @@ impl Fitter<'_> {
             // The published code does not shift its maps.
             Preset::Paper => 0.0,
             Preset::Default => {
-                self.backbone.patch_offset() * self.map_size().width as f32
+                self.embedder.backbone.patch_offset() * self.map_size().width as f32
                     / self.options.input_size.width as f32
             }
         }
@@ -718,54 +495,8 @@ impl Fitter<'_> {
     }
 }
 
-/// The patches half of whose cells and more are judged.
-///
-/// # Errors
-/// [`FitError::NothingJudged`]: none is.
-fn judged(mask: ArrayView2<'_, bool>, grid: Size) -> Result<Vec<bool>, FitError> {
-    let (height, width) = mask.dim();
-    let range = |cell: usize, cells: usize, length: usize| {
-        let from = (cell * length / cells).min(length.saturating_sub(1));
-        from..((cell + 1) * length / cells).clamp(from + 1, length.max(from + 1))
-    };
-    let cells = (0..grid.height).flat_map(|row| (0..grid.width).map(move |column| (row, column)));
-    let judged: Vec<bool> = cells
-        .map(|(row, column)| {
-            let rows = range(row, grid.height, height);
-            let cell = mask.slice(s![rows, range(column, grid.width, width)]);
-            2 * cell.iter().filter(|judged| **judged).count() >= cell.len()
-        })
-        .collect();
-    match judged.contains(&true) {
-        true => Ok(judged),
-        false => Err(FitError::NothingJudged),
-    }
-}
-
 fn heads(recipes: &[Recipe], shape: EmbeddingShape) -> Result<Vec<Box<dyn HeadFitter>>> {
     recipes.iter().map(|recipe| recipe.fitter(shape)).collect()
-}
-
-fn keep<T>(values: &mut Vec<T>, gone: &[bool]) {
-    let mut gone = gone.iter();
-    values.retain(|_| !gone.next().copied().unwrap_or(false));
-}
-
-fn median(scores: &[f32]) -> f32 {
-    let mut sorted = scores.to_vec();
-    sorted.sort_by(f32::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
-}
-
-fn unusual(number: usize, scored: Scored, median: f32, grid: Size) -> Unusual {
-    let times = scored.score / median.max(f32::MIN_POSITIVE);
-    Unusual {
-        file: None,
-        frame: Some(number),
-        score: scored.score,
-        reason: format!("{}: {times:.2} times the median", place(grid, scored.patch)),
-        left_out: false,
-    }
 }
 
 /// The fold of each group: always the one with the fewest images, so that groups of one image each go round.

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     #[error(
-        "the property model is not set; name a .vadlite file, made with `vadlite fit --method padim-lite --images DIR --out part.vadlite` or with mode=learn"
+        "the property model is not set; name a .vadlite file, made with `vadlite fit --images DIR --out part.vadlite` or with mode=learn"
     )]
     NoModel,
     #[error(

@@ -232,8 +232,8 @@ impl VadLite {
                 stats.set_model(name);
             }
             ActiveMode::Learn(_) => {
-                let (method, frames) = (settings.method, settings.learn_frames);
-                gst::info!(CAT, imp = self, "learning {method:?} from {frames} frames");
+                let (method, frames) = (settings.method.name(), settings.learn_frames);
+                gst::info!(CAT, imp = self, "learning {method} from {frames} frames");
             }
         }
         *self.stats.lock() = stats;

@@ -60,7 +60,7 @@ pub fn draw(
     let bar = progress(paths.len(), "drawing");
     images::for_each_readable(&paths, target, reading, &bar, |index, image| {
         let (path, (place, unusual)) = (&paths[index], unusual[index]);
-        let drawn = match fitted.maps.of(place) {
+        let drawn = match fitted.maps.of(place, unusual.score) {
             Some(map) => pictures.of(path, map, unusual.score),
             None => {
                 let score = detector.inspect(image.tensor.view())?;
