@@ -68,7 +68,7 @@ fn info_shows_the_metadata() {
     ] {
         assert_eq!(info[name], value);
     }
-    assert_eq!(info["format_version"], 1);
+    assert_eq!(info["format_version"], 2);
     assert_eq!(info["good_images"], GOOD);
     assert_eq!(info["taps"].as_array().unwrap().len(), 3);
     assert_eq!(info["input_size"], serde_json::json!([224, 224]));
