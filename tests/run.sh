@@ -154,7 +154,8 @@ if [ "$tier" = --lint ]; then
 fi
 run "tests' build" cargo test --release --locked --no-run
 run "aarch64" awaited aarch64
-run "tests" cargo test --release --locked
+# One run names all that fail.
+run "tests" cargo test --release --locked --no-fail-fast
 # Once each, to see that they work; the times are for a quiet machine.
 run "benchmarks" cargo bench --locked -- --test
 run "models" sh tests/models.sh
