@@ -9,8 +9,9 @@ use gstvadlite::cli::images::{self, Reading};
 use gstvadlite::detector::Recipe;
 use gstvadlite::detector::backbone::{Backbone, BackboneFile, DEFAULT_BACKBONE, find};
 use gstvadlite::detector::method::{Method, Preset};
+use gstvadlite::detector::taps::Normalization;
 use gstvadlite::detector::{FitOptions, Fitter, Progress, RuntimeOptions};
-use gstvadlite::geometry::{Roi, Size};
+use gstvadlite::geometry::{Input, Roi, Size};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -18,6 +19,14 @@ const RUNS: usize = 5;
 const SIZE: Size = Size::square(224);
 
 /// Seconds of decoding and of the backbone, cut as the recipe needs it.
+fn framing(normalization: Normalization) -> images::Framing {
+    images::Framing {
+        input: Input::Fixed(SIZE),
+        normalization,
+        roi: Roi::WHOLE,
+    }
+}
+
 fn backbone_alone(paths: &[PathBuf], recipe: Recipe, file: &Path) -> anyhow::Result<f64> {
     let start = Instant::now();
     let taps: Vec<String> = recipe.default_taps().iter().map(|&t| t.into()).collect();
@@ -27,8 +36,8 @@ fn backbone_alone(paths: &[PathBuf], recipe: Recipe, file: &Path) -> anyhow::Res
         SIZE,
         RuntimeOptions::default(),
     )?;
-    let target = images::target(SIZE, backbone.normalization(), Roi::WHOLE);
-    images::for_each_tensor(paths, target, Reading::default(), |_, image| {
+    let framing = framing(backbone.normalization());
+    images::for_each_tensor(paths, framing, Reading::default(), |_, image| {
         Ok(backbone.run(image?.tensor.view(), |_| ())?)
     })?;
     Ok(start.elapsed().as_secs_f64())
@@ -38,8 +47,8 @@ fn backbone_alone(paths: &[PathBuf], recipe: Recipe, file: &Path) -> anyhow::Res
 fn fit(paths: &[PathBuf], recipe: Recipe, file: &Path) -> anyhow::Result<f64> {
     let start = Instant::now();
     let mut fitter = Fitter::new(FitOptions::new(recipe, file))?;
-    let target = images::target(SIZE, fitter.normalization(), Roi::WHOLE);
-    images::for_each_tensor(paths, target, Reading::default(), |_, image| {
+    let framing = framing(fitter.normalization());
+    images::for_each_tensor(paths, framing, Reading::default(), |_, image| {
         Ok(fitter.add(image?.tensor.view())?)
     })?;
     fitter.finish(&mut Progress::none())?;

@@ -6,11 +6,11 @@
 //! others. Prints a line of the table in docs/accuracy.md.
 
 use clap::Parser as _;
-use gstvadlite::cli::images::{ImageFile, Reading, list, target};
+use gstvadlite::cli::images::{Framing, ImageFile, Reading, list};
 use gstvadlite::detector::Recipe;
 use gstvadlite::detector::method::{MethodChoice, Preset};
 use gstvadlite::detector::{Detector, FitOptions, Fitter, Progress, backbone};
-use gstvadlite::geometry::{Roi, Size};
+use gstvadlite::geometry::{Input, Roi, Size};
 use rayon::prelude::*;
 use std::path::PathBuf;
 
@@ -48,7 +48,11 @@ fn main() -> anyhow::Result<()> {
         ..FitOptions::new(recipes[0], &file)
     };
     let normalization = Fitter::new(options())?.normalization();
-    let looks = target(Size::square(224), normalization, Roi::WHOLE);
+    let looks = Framing {
+        input: Input::Fixed(Size::square(224)),
+        normalization,
+        roi: Roi::WHOLE,
+    };
     let tensors = paths
         .par_iter()
         .map(|path| ImageFile::open(path, Reading::default())?.tensor(looks))

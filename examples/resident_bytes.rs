@@ -3,6 +3,7 @@
 //!     cargo run --release --example resident_bytes -- part.vadlite...
 
 use gstvadlite::detector::{Detector, Options};
+use gstvadlite::geometry::{Roi, Size};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, Ordering};
 
@@ -41,7 +42,7 @@ fn main() -> anyhow::Result<()> {
         let before = HELD.load(Ordering::Relaxed);
         let mut detector = Detector::open(path.as_ref(), Options::default())?;
         let open = HELD.load(Ordering::Relaxed) - before;
-        let size = detector.input();
+        let size = detector.input().of(Size::new(720, 1280), Roi::WHOLE);
         let image = ndarray::Array3::zeros((3, size.height, size.width));
         let before_inspection = HELD.load(Ordering::Relaxed);
         detector.inspect(image.view())?;

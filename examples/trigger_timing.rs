@@ -68,6 +68,8 @@ fn main() -> anyhow::Result<()> {
             size: gstvadlite::geometry::Size::new(240, 320),
             regions: Vec::new().into(),
             map: None,
+            parts: None,
+            reason: None,
         };
         result.write(inner)?;
         source.push_buffer(buffer)?;

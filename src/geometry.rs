@@ -20,7 +20,7 @@ pub enum GeometryError {
 }
 
 /// Height and width of an image, a map or a patch grid. Files hold it as `[height, width]`; people read `WIDTHxHEIGHT`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(from = "[usize; 2]", into = "[usize; 2]")]
 pub struct Size {
     pub height: usize,
@@ -167,6 +167,33 @@ impl FromStr for Roi {
 impl fmt::Display for Roi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{},{},{},{}", self.x, self.y, self.width, self.height)
+    }
+}
+
+/// What size image tensors have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// The same for all frames, which are stretched to it.
+    Fixed(Size),
+    /// As the inspected part of the frame, with this longer side: parts are looked for in it.
+    Scene(usize),
+}
+
+impl Input {
+    /// The tensor's size for the inspected part of a frame of this size.
+    pub fn of(self, frame: Size, roi: Roi) -> Size {
+        match self {
+            Self::Fixed(size) => size,
+            Self::Scene(longest) => {
+                let (width, height) = (
+                    frame.width as f32 * roi.width,
+                    frame.height as f32 * roi.height,
+                );
+                let scale = longest as f32 / width.max(height).max(1.0);
+                let side = |length: f32| ((length * scale).round() as usize).max(8);
+                Size::new(side(height), side(width))
+            }
+        }
     }
 }
 

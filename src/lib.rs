@@ -16,6 +16,7 @@ pub mod detector;
 mod elements;
 mod fs;
 pub mod geometry;
+pub mod locate;
 // A build without some of the outputs leaves what they alone use.
 #[cfg_attr(
     not(all(feature = "mqtt", feature = "modbus", feature = "gpio")),

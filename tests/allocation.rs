@@ -68,7 +68,7 @@ fn nothing_is_allocated_per_frame() {
     let metadata = detector.metadata().clone();
     let threshold = metadata.threshold;
     let target = Target {
-        size: detector.input(),
+        size: detector.metadata().input_size,
         normalization: metadata.normalization,
         roi: metadata.roi,
     };

@@ -240,7 +240,9 @@ def check(preset, arguments):
     images, model = work / "good", work / f"{preset}.vadlite"
     images.mkdir(exist_ok=True)
     good = [draw(images / f"{seed:03}.png", (320, 240), seed) for seed in range(GOOD)]
-    run(program, "fit", "--method", "padim-lite", "--preset", preset, "--images", images, "--out", model)
+    # All images, whole and as they are.
+    as_they_are = ("--same-light", "false", "--leave-out", "none", "--locate", "none")
+    run(program, "fit", "--method", "padim-lite", "--preset", preset, *as_they_are, "--images", images, "--out", model)
     metadata, tensors = read_model(model)
     network, head = Network(metadata, arguments.models), PRESETS[preset]
 

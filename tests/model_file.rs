@@ -185,7 +185,7 @@ fn flipped_bits_never_crash() {
                 refused += 1;
             }
             Ok(mut detector) => {
-                if detector.input() == Size::square(224)
+                if detector.metadata().input_size == Size::square(224)
                     && let Ok(score) = detector.inspect(tensor.view())
                 {
                     assert!(score.is_finite());

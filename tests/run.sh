@@ -119,6 +119,14 @@ quick() {
     done
 }
 
+# All tests but those in a file of tests/, as words for cargo.
+all_but() {
+    echo --lib --bins
+    for file in tests/*.rs; do
+        [ "$(basename "$file" .rs)" = "$1" ] || echo "--test $(basename "$file" .rs)"
+    done
+}
+
 lint() {
     need rustfmt clippy
     run "format" cargo fmt --check
@@ -154,8 +162,13 @@ if [ "$tier" = --lint ]; then
 fi
 run "tests' build" cargo test --release --locked --no-run
 run "aarch64" awaited aarch64
-# One run names all that fail.
-run "tests" cargo test --release --locked --no-fail-fast
+# A minute of belt in real time, twice: it waits more than it computes.
+aside belt cargo test --release --locked --test belt
+# All others; one run names all that fail.
+others=$(all_but belt)
+# shellcheck disable=SC2086 # a list of words
+run "tests" cargo test --release --locked --no-fail-fast $others
+run "belt" awaited belt
 # Once each, to see that they work; the times are for a quiet machine.
 run "benchmarks" cargo bench --locked -- --test
 run "models" sh tests/models.sh

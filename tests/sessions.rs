@@ -3,11 +3,11 @@
 mod common;
 
 use common::{Part, backbone};
-use gstvadlite::cli::images;
 use gstvadlite::detector::backbone::{Backbone, BackboneFile};
 use gstvadlite::detector::error::Chain;
 use gstvadlite::detector::{Device, RuntimeOptions};
 use gstvadlite::geometry::{Roi, Size};
+use gstvadlite::video::preprocess::Target;
 use ndarray::Array3;
 
 const INPUT: Size = Size::square(96);
@@ -19,7 +19,11 @@ fn open(options: RuntimeOptions<'_>) -> Result<Backbone, String> {
 }
 
 fn tensor(backbone: &Backbone, seed: u64) -> Array3<f32> {
-    let target = images::target(INPUT, backbone.normalization(), Roi::WHOLE);
+    let target = Target {
+        size: INPUT,
+        normalization: backbone.normalization(),
+        roi: Roi::WHOLE,
+    };
     Part::good(seed).picture(160, 120).tensor(target)
 }
 

@@ -5,13 +5,15 @@ mod scene;
 mod streams;
 
 use super::console::print_line;
-use super::images::Reading;
+use super::fit;
+use super::images::{Framing, Reading};
 use super::options::{FitArguments, RuntimeArguments};
-use super::{fit, images};
 use crate::detector::model_file::ModelFile;
-use crate::detector::{Detector, Options, RuntimeOptions, open_backbone};
+use crate::detector::{Detector, Options, RuntimeOptions, Timing, open_backbone};
+use crate::geometry::Size;
 use crate::video::preprocess::{Layout, Plane, Preprocess};
 use anyhow::Context as _;
+use ndarray::Array3;
 use scene::{HEIGHT, WIDTH};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -51,6 +53,8 @@ struct StageTimes {
     backbone_ms: f64,
     /// From a 1080p NV12 frame to the image tensor.
     preprocess_ms: f64,
+    /// Of a model that locates its parts.
+    locate_ms: f64,
     /// Embedding and patch scores.
     head_ms: f64,
     map_ms: f64,
@@ -113,6 +117,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     ))?;
     line("backbone", times.backbone_ms)?;
     line("preprocess", times.preprocess_ms)?;
+    if times.locate_ms > 0.0 {
+        line("locate", times.locate_ms)?;
+    }
     line("head", times.head_ms)?;
     line("map", times.map_ms)?;
     line("all", times.total_ms)?;
@@ -159,7 +166,7 @@ fn model_of_generated(arguments: &Arguments, folder: &Path) -> anyhow::Result<Mo
 fn stages(path: &Path, options: Options<'_>, frames: usize) -> anyhow::Result<StageTimes> {
     let mut detector = Detector::open(path, options)?;
     let metadata = detector.metadata();
-    let target = images::target(metadata.input_size, metadata.normalization, metadata.roi);
+    let target = Framing::of(metadata).target(Size::new(HEIGHT, WIDTH));
     let mut backbone = open_backbone(&ModelFile::read(path)?, path, options)?;
     let info = scene::info()?;
     let layout = Layout::from_info(&info).context("NV12 is a format of the element")?;
@@ -171,7 +178,9 @@ fn stages(path: &Path, options: Options<'_>, frames: usize) -> anyhow::Result<St
         stride: WIDTH,
     });
     let mut tensor = target.tensor();
-    let mut times: [Vec<Duration>; 5] = Default::default();
+    let Size { height, width } = detector.metadata().input_size;
+    let part = Array3::<f32>::zeros((3, height, width));
+    let mut times: [Vec<Duration>; 6] = Default::default();
     for number in 0..frames + frames.div_ceil(10) {
         let start = Instant::now();
         preprocess.run(&planes, tensor.view_mut())?;
@@ -179,22 +188,33 @@ fn stages(path: &Path, options: Options<'_>, frames: usize) -> anyhow::Result<St
         detector.inspect(tensor.view())?;
         let timing = detector.timing();
         let start = Instant::now();
-        backbone.run(tensor.view(), |_| ())?;
+        backbone.run(part.view(), |_| ())?;
         let alone = start.elapsed();
         if number >= frames.div_ceil(10) {
-            let total = preprocessed + timing.backbone + timing.head + timing.map;
-            let stages = [alone, preprocessed, timing.head, timing.map, total];
+            let inspected = timing.locate + timing.backbone + timing.head + timing.map;
+            let total = preprocessed + inspected;
+            let Timing {
+                locate, head, map, ..
+            } = timing;
+            let stages = [alone, preprocessed, locate, head, map, total];
             for (times, time) in times.iter_mut().zip(stages) {
                 times.push(time);
             }
         }
     }
-    let [backbone_ms, preprocess_ms, head_ms, map_ms, total_ms] =
-        times.map(|mut times| quantile(&mut times, 0.5));
+    let [
+        backbone_ms,
+        preprocess_ms,
+        locate_ms,
+        head_ms,
+        map_ms,
+        total_ms,
+    ] = times.map(|mut times| quantile(&mut times, 0.5));
     Ok(StageTimes {
         threads: options.runtime.threads,
         backbone_ms,
         preprocess_ms,
+        locate_ms,
         head_ms,
         map_ms,
         total_ms,

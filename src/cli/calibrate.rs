@@ -1,7 +1,7 @@
 //! `vadlite calibrate`: the threshold of a model set anew on good images of today, without fitting again.
 
 use super::console::{print_line, progress, warn};
-use super::images;
+use super::images::{self, Framing};
 use super::learnt_from::LearntFrom;
 use super::options::{ImageArguments, RuntimeArguments, parse_rate};
 use crate::detector::calibration::Calibration;
@@ -33,13 +33,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let paths = images::list(&arguments.images)?;
     let mut detector = Detector::open(&arguments.model, arguments.runtime.options())?;
     let metadata = detector.metadata();
-    let target = images::target(metadata.input_size, metadata.normalization, metadata.roi);
+    let framing = Framing::of(metadata);
     let bar = progress(paths.len(), "calibrating");
     let mut scores = Vec::new();
     let reading = arguments.files.reading().of(metadata);
     let mut learnt_from = LearntFrom::new(metadata);
     let mut copies = CopiesOf::new(metadata.normalization);
-    images::for_each_readable(&paths, target, reading, &bar, |index, image| {
+    images::for_each_readable(&paths, framing, reading, &bar, |index, image| {
         for difference in learnt_from.differs(&paths[index], &image) {
             bar.suspend(|| warn(difference));
         }

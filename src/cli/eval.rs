@@ -1,15 +1,16 @@
 //! `vadlite eval`: image and pixel metrics of a model on a dataset in MVTec AD layout.
 
 use super::dataset::{self, TestImage};
-use super::images::Reading;
+use super::images::{Framing, Reading};
 use super::learnt_from::{LearntFrom, aspect};
 use super::metrics::{Decision, Metrics};
 use super::options::{FitArguments, ImageArguments, RuntimeArguments};
 use super::report::Report;
 use super::{console, fit, images, self_check};
-use crate::detector::Detector;
 use crate::detector::anomaly_map::AnomalyMap;
 use crate::detector::metrics::{AUPRO_LIMIT, aupro, auroc, f1_max, pixel_auroc};
+use crate::detector::{Detector, Part};
+use crate::geometry::Size;
 use anyhow::Context as _;
 use ndarray::Array2;
 use std::collections::HashSet;
@@ -121,10 +122,9 @@ fn evaluate(
     mut report: Option<&mut Report>,
 ) -> anyhow::Result<Metrics> {
     let metadata = detector.metadata().clone();
-    let target = images::target(metadata.input_size, metadata.normalization, metadata.roi);
-    let size = detector.input();
-    // Pixel metrics at the resolution of the image tensor.
-    let mut upsampled = AnomalyMap::new(metadata.map_size, size, 0.0, 0.0);
+    let framing = Framing::of(&metadata);
+    let mut upsampled: Option<AnomalyMap> = None;
+    let mut without = 0;
     let (mut scores, mut labels, mut maps, mut masks) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut without_mask = 0;
@@ -133,13 +133,18 @@ fn evaluate(
     let mut learnt_from = LearntFrom::new(&metadata);
     let (mut other_shape, mut known) = (0, 0);
     let mut decision = Decision::default();
-    images::for_each_readable(&paths, target, reading, &bar, |index, read| {
+    images::for_each_readable(&paths, framing, reading, &bar, |index, read| {
         let image = &test[index];
         for difference in learnt_from.differs(&image.path, &read) {
             bar.suspend(|| console::warn(difference));
         }
         known += usize::from(seen.contains(&read.digest()));
         let score = detector.inspect(read.tensor.view())?;
+        let judged = |parts: &[Part]| parts.iter().any(|part| part.score().is_some());
+        without += usize::from(!detector.parts().is_none_or(judged));
+        // Pixel metrics at the resolution of the image tensor.
+        let (_, height, width) = read.tensor.dim();
+        let size = Size::new(height, width);
         scores.push(score);
         decision.add(&image.kind(), image.defective, score > metadata.threshold);
         if let Some(report) = &mut report {
@@ -159,12 +164,23 @@ fn evaluate(
             }
             None => Array2::from_elem((size.height, size.width), false),
         };
+        let grid = detector.map().dim().into();
+        let upsampled = match &mut upsampled {
+            Some(upsampled) if upsampled.grid() == grid && upsampled.size() == size => upsampled,
+            other => other.insert(AnomalyMap::new(grid, size, 0.0, 0.0)),
+        };
         upsampled.update(detector.map().as_slice().unwrap_or_default());
         maps.push(upsampled.values().to_owned());
         masks.push(mask);
         Ok(())
     })?;
     bar.finish_and_clear();
+    if without > 0 {
+        console::warn(format_args!(
+            "{without} of {} test images show no part that can be located: they are not judged, and count as not flagged",
+            scores.len()
+        ));
+    }
     if known > 0 {
         console::warn(format_args!(
             "{known} of {} test images are also among those that were learnt from: the figures are too good",

@@ -1,10 +1,11 @@
 //! `vadlite fit`: a folder of good images to a model file.
 
+mod locate;
 mod report;
 mod said;
 
 use super::console::{progress, show_on, warn};
-use super::images::{self, Reading};
+use super::images::{self, Framing, Reading};
 use super::learnt_from::Sizes;
 use super::options::{FitArguments, ImageArguments, RuntimeArguments};
 use super::report::file;
@@ -15,8 +16,9 @@ use crate::detector::model_file::ModelFile;
 use crate::detector::{
     Cancel, DefectScores, Detector, Finished, FitOptions, Fitter, Groups, HeldOutMaps, Progress,
 };
-use crate::geometry::Size;
+use crate::geometry::{Input, Size};
 use crate::video::mask;
+use locate::Cutter;
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -158,7 +160,9 @@ pub fn fit(
     asked: Asked<'_>,
 ) -> anyhow::Result<Fitted> {
     let same_light = arguments.same_light;
+    let decision = locate::decide(arguments, reading, paths)?;
     let once = Once {
+        decision: &decision,
         arguments,
         runtime,
         reading,
@@ -199,6 +203,7 @@ fn with_warning(fitted: Fitted) -> Fitted {
 
 /// A fit, which may be done twice.
 struct Once<'a> {
+    decision: &'a locate::Decision,
     arguments: &'a FitArguments,
     runtime: &'a RuntimeArguments,
     reading: Reading,
@@ -209,6 +214,7 @@ impl Once<'_> {
     /// `say`: whether to warn of what is odd about the images.
     fn fit(&self, paths: &[PathBuf], same_light: bool, say: bool) -> anyhow::Result<Fitted> {
         let Self {
+            decision,
             arguments,
             runtime,
             reading,
@@ -216,13 +222,16 @@ impl Once<'_> {
         } = *self;
         let method = arguments.method.unwrap_or_default();
         let backbone = backbone::resolve(runtime.backbone.as_deref(), DEFAULT_BACKBONE, None)?;
-        let input_size = arguments.tiles.whole(Size::square(arguments.size.into()));
+        let whole = arguments.tiles.whole(Size::square(arguments.size.into()));
+        let input_size = decision.tensor.unwrap_or(whole);
         let roi = arguments.roi.unwrap_or_default();
         let mut fitter = Fitter::new(FitOptions {
             recipes: Recipe::candidates(method, arguments.preset)?,
             backbone: &backbone,
             taps: arguments.taps.clone(),
             dimensions: arguments.dimensions,
+            part: decision.part.clone(),
+            located: decision.said.clone(),
             tiles: arguments.tiles,
             input_size,
             roi,
@@ -237,7 +246,16 @@ impl Once<'_> {
             same_light,
             runtime: runtime.runtime(),
         })?;
-        let target = images::target(input_size, fitter.normalization(), roi);
+        let part = decision.part.as_ref();
+        let framing = Framing {
+            input: part.map_or(Input::Fixed(input_size), |part| {
+                Input::Scene(part.model.scene)
+            }),
+            normalization: fitter.normalization(),
+            roi,
+        };
+        let mut cutter = Cutter::new(part, input_size, fitter.normalization());
+        let mut without = Vec::new();
         let bar = progress(paths.len(), "fitting");
         let reading = Reading {
             bits: arguments
@@ -247,21 +265,28 @@ impl Once<'_> {
         };
         let (mut sizes, mut deep, mut beyond) = (Sizes::default(), false, 0);
         let (mut seen, mut names, mut readable) = (HashSet::new(), Vec::new(), Vec::new());
-        images::for_each_readable(paths, target, reading, &bar, |index, image| {
+        images::for_each_readable(paths, framing, reading, &bar, |index, image| {
             sizes.add(image.size);
             seen.insert(image.digest());
             deep |= image.largest.is_some();
             let bits = image.largest.map(images::bits_of);
             beyond += usize::from(bits > Some(reading.bits.unwrap_or(16)));
-            fitter.add(image.tensor.view())?;
             let name = paths[index].file_name().unwrap_or_default();
-            names.push(name.to_string_lossy().into_owned());
+            let name = name.to_string_lossy().into_owned();
+            let parts = cutter.cut(image.tensor.view(), |part| {
+                names.push(name.clone());
+                Ok(fitter.add(part)?)
+            })?;
+            if parts == 0 {
+                without.push(name);
+            }
             readable.push(paths[index].clone());
             Ok(())
         })?;
         if !asked.bad.is_empty() {
-            images::for_each_readable(asked.bad, target, reading, &bar, |_, image| {
-                Ok(fitter.add_bad(image.tensor.view())?)
+            images::for_each_readable(asked.bad, framing, reading, &bar, |_, image| {
+                cutter.cut(image.tensor.view(), |part| Ok(fitter.add_bad(part)?))?;
+                Ok(())
             })?;
         }
         fitter.describe_files(reading.bits.filter(|_| deep), sizes.usual());
@@ -270,7 +295,11 @@ impl Once<'_> {
                 .bits
                 .filter(|_| deep && beyond > 0)
                 .map(|bits| (beyond, bits));
-            bar.suspend(|| warn_of(fitter.groups(), sizes.several(input_size), beyond));
+            let several = sizes.several(input_size).filter(|_| part.is_none());
+            bar.suspend(|| {
+                warn_of(fitter.groups(), several, beyond);
+                warn_without(&without, paths.len());
+            });
         }
         let mut progress = Progress::new(show_on(&bar), Cancel::default());
         match asked.leave_out {
@@ -297,6 +326,25 @@ impl Once<'_> {
             read: readable,
         })
     }
+}
+
+/// Good images that are named as being without a part.
+const NAMED: usize = 8;
+
+/// Warns of good images in which no part was located.
+fn warn_without(without: &[String], images: usize) {
+    if without.is_empty() {
+        return;
+    }
+    let named = without[..without.len().min(NAMED)].join(", ");
+    let more = match without.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    warn(format_args!(
+        "{} of {images} images show no part that can be located, and are left out: {named}{more}",
+        without.len()
+    ));
 }
 
 /// Warns of what is odd about the images. `beyond`: how many hold samples of more than so many bits.

@@ -4,7 +4,7 @@ use super::console;
 use super::decode::{self, LIMIT};
 use crate::detector::model_file::Metadata;
 use crate::detector::taps::Normalization;
-use crate::geometry::{Roi, Size};
+use crate::geometry::{Input, Roi, Size};
 use crate::video::preprocess::{Layout, Plane, Preprocess, Target};
 use anyhow::{Context as _, bail};
 use image::{DynamicImage, RgbImage};
@@ -174,7 +174,8 @@ impl ImageFile {
     ///
     /// # Errors
     /// Pixels that do not fill the picture.
-    pub fn tensor(self, target: Target) -> anyhow::Result<Array3<f32>> {
+    pub fn tensor(self, framing: Framing) -> anyhow::Result<Array3<f32>> {
+        let target = framing.target(self.size);
         let mut tensor = target.tensor();
         let plane = Plane {
             data: &self.data,
@@ -206,23 +207,43 @@ impl ReadImage {
         hasher.finish()
     }
 
-    fn open(path: &Path, target: Target, reading: Reading) -> anyhow::Result<Self> {
+    fn open(path: &Path, framing: Framing, reading: Reading) -> anyhow::Result<Self> {
         let file = ImageFile::open(path, reading)?;
         let (size, largest) = (file.size, file.largest);
         Ok(Self {
-            tensor: file.tensor(target)?,
+            tensor: file.tensor(framing)?,
             size,
             largest,
         })
     }
 }
 
-/// How tensors for a model have to look.
-pub fn target(size: Size, normalization: Normalization, roi: Roi) -> Target {
-    Target {
-        size,
-        normalization,
-        roi,
+/// How the tensors of images have to look.
+#[derive(Debug, Clone, Copy)]
+pub struct Framing {
+    pub input: Input,
+    pub normalization: Normalization,
+    /// The inspected part of the picture.
+    pub roi: Roi,
+}
+
+impl Framing {
+    /// As a model asks for it.
+    pub fn of(metadata: &Metadata) -> Self {
+        Self {
+            input: metadata.input(),
+            normalization: metadata.normalization,
+            roi: metadata.roi,
+        }
+    }
+
+    /// For an image of this size.
+    pub fn target(self, image: Size) -> Target {
+        Target {
+            size: self.input.of(image, self.roi),
+            normalization: self.normalization,
+            roi: self.roi,
+        }
     }
 }
 
@@ -233,7 +254,7 @@ pub fn target(size: Size, normalization: Normalization, roi: Roi) -> Target {
 /// The first error of `consume`. A file that cannot be read is handed to it as an error.
 pub fn for_each_tensor(
     paths: &[PathBuf],
-    target: Target,
+    framing: Framing,
     reading: Reading,
     mut consume: impl FnMut(usize, anyhow::Result<ReadImage>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
@@ -243,7 +264,7 @@ pub fn for_each_tensor(
             for portion in paths.chunks(PORTION) {
                 let tensors = portion
                     .par_iter()
-                    .map(|path| ReadImage::open(path, target, reading))
+                    .map(|path| ReadImage::open(path, framing, reading))
                     .collect();
                 // The consumer has failed and gone: nothing is left to do.
                 if sender.send(tensors).is_err() {
@@ -264,13 +285,13 @@ pub fn for_each_tensor(
 /// The first error of `consume`, with the file's name.
 pub fn for_each_readable(
     paths: &[PathBuf],
-    target: Target,
+    framing: Framing,
     reading: Reading,
     bar: &ProgressBar,
     mut consume: impl FnMut(usize, ReadImage) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut skipped = 0;
-    for_each_tensor(paths, target, reading, |index, image| {
+    for_each_tensor(paths, framing, reading, |index, image| {
         bar.inc(1);
         match image {
             Ok(image) => {

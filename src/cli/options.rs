@@ -5,6 +5,7 @@ use super::images::Reading;
 use crate::detector::method::{MethodChoice, Preset};
 use crate::detector::{Device, Options, RuntimeOptions};
 use crate::geometry::{Grid, Roi};
+use crate::locate::Demand;
 use std::path::PathBuf;
 
 /// Options of every subcommand that runs the backbone.
@@ -84,6 +85,9 @@ pub struct FitArguments {
     /// Inspected part of the frame, in 0..1 of it [default: all]
     #[arg(long, value_name = "X,Y,W,H")]
     pub roi: Option<Roi>,
+    /// Whether parts are located, turned upright and judged one by one
+    #[arg(long, value_name = "WHAT", default_value = "auto")]
+    pub locate: Demand,
     /// PNG that lies on the whole picture: what is white in it is judged [default: all]
     #[arg(long, value_name = "PNG")]
     pub mask: Option<PathBuf>,

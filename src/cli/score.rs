@@ -1,7 +1,7 @@
 //! `vadlite score`: the score of each image file, and its heatmap where asked for.
 
 use super::console::{print_line, warn};
-use super::images::{self, Reading};
+use super::images::{self, Framing, Reading};
 use super::learnt_from::LearntFrom;
 use super::options::{ImageArguments, RuntimeArguments};
 use crate::detector::Detector;
@@ -59,7 +59,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let metadata = detector.metadata();
     let threshold = arguments.threshold.unwrap_or(metadata.threshold);
     let roi = metadata.roi;
-    let target = images::target(metadata.input_size, metadata.normalization, roi);
+    let framing = Framing::of(metadata);
     let reading = arguments.images.reading().of(metadata);
     let mut learnt_from = LearntFrom::new(metadata);
     let mut heatmaps = arguments
@@ -68,7 +68,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .map(|folder| Heatmaps::new(folder, reading))
         .transpose()?;
     let mut failed = 0;
-    images::for_each_tensor(&arguments.files, target, reading, |index, image| {
+    images::for_each_tensor(&arguments.files, framing, reading, |index, image| {
         let path = &arguments.files[index];
         let image = match image {
             Ok(image) => image,

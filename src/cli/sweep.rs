@@ -3,6 +3,7 @@
 mod trial;
 
 use super::console::{print_line, progress, show_on};
+use super::images::Framing;
 use super::options::{ImageArguments, RuntimeArguments};
 use super::{dataset, images};
 use crate::detector::anomaly_map::AnomalyMap;
@@ -14,7 +15,7 @@ use crate::detector::method::{Method, Preset};
 use crate::detector::samples::{self, Samples};
 use crate::detector::search::two_stage::Coarse;
 use crate::detector::{Cancel, Progress};
-use crate::geometry::{Grid, Roi, Size};
+use crate::geometry::{Grid, Input, Roi, Size};
 use anyhow::Context as _;
 use clap::builder::RangedU64ValueParser;
 use ndarray::Array2;
@@ -82,13 +83,17 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let shape = features.shape();
     check(&settings, shape.dimensions)?;
     let mut embedding = Embedding::new(shape);
-    let target = images::target(INPUT, backbone.normalization(), Roi::WHOLE);
+    let framing = Framing {
+        input: Input::Fixed(INPUT),
+        normalization: backbone.normalization(),
+        roi: Roi::WHOLE,
+    };
 
     let mut samples = Samples::new(shape, samples::BYTES);
     let bar = progress(train.len(), "features");
     let mut reading = arguments.files.reading();
     reading.bits = images::sample_bits(&train, reading);
-    images::for_each_tensor(&train, target, reading, |index, image| {
+    images::for_each_tensor(&train, framing, reading, |index, image| {
         features
             .extract(&mut backbone, image?.tensor.view(), &mut embedding)
             .with_context(|| format!("image {}", train[index].display()))?;
@@ -110,7 +115,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (mut labels, mut masks) = (Vec::new(), Vec::new());
     progress.at("testing", 0, test.len())?;
     let paths: Vec<PathBuf> = test.iter().map(|image| image.path.clone()).collect();
-    images::for_each_tensor(&paths, target, reading, |index, read| {
+    images::for_each_tensor(&paths, framing, reading, |index, read| {
         let image = &test[index];
         features
             .extract(&mut backbone, read?.tensor.view(), &mut embedding)

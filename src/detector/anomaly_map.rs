@@ -1,20 +1,8 @@
 //! From patch scores to the anomaly map: bilinear upsampling and Gaussian smoothing in one pair of matrix products, then regions.
 
-use super::flood::Flood;
+use super::regions::{Region, Regions};
 use crate::geometry::Size;
 use ndarray::{Array2, ArrayView2};
-
-/// Part of the map above the threshold.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Region {
-    /// Left, top, width and height of the bounding box, in 0..1 of the map.
-    pub x: f32,
-    pub y: f32,
-    pub width: f32,
-    pub height: f32,
-    /// Largest map value in the region.
-    pub score: f32,
-}
 
 /// Upsampling (bilinear, pixel centres aligned as in `align_corners = false`) and Gaussian blur (reflected border, cut at 4 sigma, as
 /// `scipy.ndimage.gaussian_filter`) are linear and separable: map = A S Bᵀ, with A and B computed once.
@@ -28,9 +16,7 @@ pub struct AnomalyMap {
     /// `grid.height` x `size.width`
     half: Vec<f32>,
     values: Array2<f32>,
-    labels: Vec<bool>,
-    flood: Flood,
-    regions: Vec<Region>,
+    regions: Regions,
 }
 
 impl AnomalyMap {
@@ -45,7 +31,6 @@ impl AnomalyMap {
                 columns[patch * size.width + x] = weight;
             }
         }
-        let pixels = size.area();
         Self {
             grid,
             size,
@@ -53,9 +38,7 @@ impl AnomalyMap {
             columns,
             half: vec![0.0; grid.height * size.width],
             values: Array2::zeros((size.height, size.width)),
-            labels: vec![false; pixels],
-            flood: Flood::for_grid(size),
-            regions: Vec::with_capacity(grid.area()),
+            regions: Regions::new(size, grid.area()),
         }
     }
 
@@ -105,39 +88,7 @@ impl AnomalyMap {
 
     /// The 8-connected parts of the last map above `threshold`, strongest first.
     pub fn regions(&mut self, threshold: f32) -> &[Region] {
-        let Size { height, width } = self.size;
-        let values = self.values.as_slice().unwrap_or_default();
-        self.regions.clear();
-        self.labels.fill(false);
-        for start in 0..values.len() {
-            if self.labels[start] || values[start] <= threshold {
-                continue;
-            }
-            let (mut left, mut top, mut right, mut bottom, mut score) =
-                (width, height, 0, 0, f32::NEG_INFINITY);
-            let labels = &mut self.labels;
-            self.flood.fill(start, self.size, |place| {
-                if labels[place] || values[place] <= threshold {
-                    return false;
-                }
-                labels[place] = true;
-                let (x, y) = (place % width, place / width);
-                (left, top, right, bottom) = (left.min(x), top.min(y), right.max(x), bottom.max(y));
-                score = score.max(values[place]);
-                true
-            });
-            let (w, h) = (width as f32, height as f32);
-            self.regions.push(Region {
-                x: left as f32 / w,
-                y: top as f32 / h,
-                width: (right + 1 - left) as f32 / w,
-                height: (bottom + 1 - top) as f32 / h,
-                score,
-            });
-        }
-        self.regions
-            .sort_unstable_by(|a, b| b.score.total_cmp(&a.score));
-        &self.regions
+        self.regions.find(self.values.view(), threshold)
     }
 }
 

@@ -16,13 +16,16 @@ mod flood;
 pub(crate) mod head_tensors;
 pub(crate) mod heads;
 pub(crate) mod image_score;
+mod inspector;
 mod light;
 pub mod method;
 #[cfg(feature = "cli")]
 pub(crate) mod metrics;
 pub mod model_file;
 mod near_copies;
+mod parts;
 pub(crate) mod progress;
+mod regions;
 pub(crate) mod samples;
 pub(crate) mod scorer;
 #[doc(hidden)]
@@ -31,24 +34,27 @@ pub(crate) mod synthetic;
 pub mod taps;
 pub mod unusual;
 
-pub use anomaly_map::Region;
 pub use backbone::{Device, RuntimeOptions};
 pub use error::{Error, Result};
-pub use fit::{DefectScores, Finished, FitOptions, Fitter, HeldOutMaps};
+pub use fit::{DefectScores, Finished, FitOptions, FittedPart, Fitter, HeldOutMaps};
 pub use heads::Recipe;
 pub use near_copies::{CopiesOf, Groups};
+pub(crate) use parts::levels;
+pub use parts::{Part, Verdict};
 pub use progress::{Cancel, Progress};
+pub use regions::Region;
 
-use crate::geometry::Size;
+use crate::geometry::Input;
 use anomaly_map::AnomalyMap;
 use backbone::{Backbone, BackboneFile};
 use calibration::Calibration;
 use embedding::Embedding;
 use error::{BackboneError, InferenceError, ModelError};
-use features::Features;
+use inspector::Inspector;
 use light::Leveller;
 use model_file::{Metadata, ModelFile};
 use ndarray::{ArrayView2, ArrayView3};
+use parts::PartFinder;
 use scorer::Scorer;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -64,6 +70,8 @@ pub struct Options<'a> {
 /// What the last inspection cost.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timing {
+    /// Finding the parts and turning them upright.
+    pub locate: Duration,
     pub backbone: Duration,
     pub head: Duration,
     pub map: Duration,
@@ -74,13 +82,9 @@ pub struct Detector {
     metadata: Metadata,
     calibration: Calibration,
     head_bytes: usize,
-    backbone: Backbone,
-    features: Features,
-    embedding: Embedding,
-    /// Where the model asks for one level of light.
-    leveller: Option<Leveller>,
-    scorer: Scorer,
-    timing: Timing,
+    inspector: Inspector,
+    /// Where the model locates its parts.
+    finder: Option<PartFinder>,
 }
 
 /// The backbone of the model that was read from the file `path`.
@@ -135,6 +139,7 @@ impl Detector {
         let shape = features.shape();
         let head = recipe.load(shape, &model.tensors())?;
         let head_bytes = model.head_bytes();
+        let finder = PartFinder::new(&model)?;
         // The head has what it needs of the tensors: from here on they would be there twice.
         let ModelFile {
             metadata,
@@ -158,70 +163,78 @@ impl Detector {
             metadata,
             calibration,
             head_bytes,
-            backbone,
-            embedding: Embedding::new(shape),
-            features,
-            leveller,
-            scorer,
-            timing: Timing::default(),
+            inspector: Inspector {
+                backbone,
+                embedding: Embedding::new(shape),
+                features,
+                leveller,
+                scorer,
+                timing: Timing::default(),
+            },
+            finder,
         })
     }
 
     /// Inspects one image (3 x height x width of [`Detector::input`], RGB, normalised, row-major) and returns the image score
-    /// (`ImageScore`).
+    /// (`ImageScore`); of a model that locates its parts, that of the highest whole part, and 0 where there is none.
     ///
     /// # Errors
     /// ONNX Runtime fails, or the score is not a number.
     pub fn inspect(&mut self, image: ArrayView3<'_, f32>) -> Result<f32, InferenceError> {
         let start = Instant::now();
-        let image = match &mut self.leveller {
-            Some(leveller) => leveller.apply(image),
-            None => image,
-        };
-        let filling = self
-            .features
-            .extract(&mut self.backbone, image, &mut self.embedding)?;
-        let backbone = start.elapsed() - filling;
-        let score = self.rescore();
-        self.timing.backbone = backbone;
-        self.timing.head += filling;
-        match score.is_finite() {
-            true => Ok(score),
-            false => Err(InferenceError::Score),
+        self.inspector.timing = Timing::default();
+        match &mut self.finder {
+            Some(finder) => {
+                let score = finder.inspect(image, &mut self.inspector)?;
+                let timing = &mut self.inspector.timing;
+                let others = timing.backbone + timing.head + timing.map;
+                timing.locate = start.elapsed().saturating_sub(others);
+                Ok(score)
+            }
+            None => self.inspector.inspect(image),
         }
     }
 
-    /// Head and map once more on the features of the last inspection: all of it but the backbone. Allocates nothing.
+    /// Head and map once more on the features of the last inspection, or of its last part: all of it but the backbone. Allocates nothing.
     pub fn rescore(&mut self) -> f32 {
-        let score = self.scorer.score(&self.embedding);
-        let timing = self.scorer.timing();
-        (self.timing.head, self.timing.map) = (timing.head, timing.map);
-        score
+        self.inspector.timing = Timing::default();
+        self.inspector.rescore()
     }
 
     /// The anomaly map of the last inspection, height x width, row-major.
     pub fn map(&self) -> ArrayView2<'_, f32> {
-        self.scorer.map().values()
+        match &self.finder {
+            Some(finder) => finder.map(),
+            None => self.inspector.scorer.map().values(),
+        }
     }
 
     /// The parts of the last map above `threshold`, strongest first; none exactly where the score is not above it.
     pub fn regions(&mut self, threshold: f32) -> &[Region] {
-        self.scorer.map_mut().regions(threshold)
+        match &mut self.finder {
+            Some(finder) => finder.regions(threshold),
+            None => self.inspector.scorer.map_mut().regions(threshold),
+        }
+    }
+
+    /// The parts that the last inspection found; `None` for a model that looks at whole frames.
+    pub fn parts(&self) -> Option<&[Part]> {
+        self.finder.as_ref().map(PartFinder::parts)
     }
 
     /// Stage times of the last inspection.
     pub fn timing(&self) -> Timing {
-        self.timing
+        self.inspector.timing
     }
 
-    /// Size of the image tensor.
-    pub fn input(&self) -> Size {
-        self.metadata.input_size
+    /// Size of image tensors.
+    pub fn input(&self) -> Input {
+        self.metadata.input()
     }
 
     /// Bytes of the backbone's graph as cut for this model.
     pub fn backbone_bytes(&self) -> usize {
-        self.backbone.bytes()
+        self.inspector.backbone.bytes()
     }
 
     /// What the model file says of itself.

@@ -10,7 +10,9 @@ use super::method::{Method, Preset};
 use super::taps::Normalization;
 use super::unusual::{Trade, Tried, Unusual};
 use crate::fs::{self, Durability};
-use crate::geometry::{Grid, Roi, Size};
+use crate::geometry::{Grid, Input, Roi, Size};
+use crate::locate::PartModel;
+use ndarray::Array2;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -25,6 +27,7 @@ pub const RESIZE: &str = "bilinear-antialias";
 /// Key of the JSON document in the safetensors metadata.
 const METADATA_KEY: &str = "vadlite";
 const CALIBRATION_SCORES: &str = "calibration.scores";
+const TEMPLATE: &str = "locate.template";
 /// Larger inputs, maps or folders of taps than any camera or network asks for point to a damaged file.
 const LARGEST_SIDE: usize = 8192;
 /// The first layers of a backbone need some hundred times this many bytes.
@@ -65,6 +68,12 @@ pub struct Metadata {
     /// Share of good images that would be flagged where the light is 15 % brighter or darker, 0..1; absent: it was not tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub light_rejects: Option<f64>,
+    /// What locates the parts, each of which makes an image tensor; absent: the frame, or its inspected part, makes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<PartModel>,
+    /// Why there are parts to locate, or why there are none; absent: it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub located: Option<String>,
     /// Size of the anomaly map, and in its pixels: the smoothing, and how far to the right of and below the centre of its
     /// cell a patch looks.
     pub map_size: Size,
@@ -135,6 +144,8 @@ impl Quantiles {
 pub struct ModelFile {
     pub metadata: Metadata,
     pub calibration: Calibration,
+    /// The mean picture of upright parts, where parts are located: grey levels, height x width.
+    pub template: Option<Array2<u8>>,
     tensors: Vec<HeadTensor>,
 }
 
@@ -143,6 +154,7 @@ impl ModelFile {
         Self {
             metadata,
             calibration,
+            template: None,
             tensors,
         }
     }
@@ -195,6 +207,11 @@ impl ModelFile {
             vec![self.calibration.scores().len()],
             scores.as_slice(),
         )];
+        if let Some(template) = &self.template {
+            let (height, width) = template.dim();
+            let bytes = template.as_slice().unwrap_or_default();
+            views.push((TEMPLATE.to_owned(), Dtype::U8, vec![height, width], bytes));
+        }
         views.extend(self.tensors.iter().map(|t| {
             (
                 format!("{HEAD_PREFIX}{}", t.name),
@@ -268,6 +285,7 @@ impl ModelFile {
         let safetensors =
             SafeTensors::deserialize(bytes).map_err(|error| ModelError::Damaged(error.into()))?;
         let mut scores = None;
+        let mut template = None;
         let mut tensors = Vec::new();
         for (name, view) in safetensors.iter() {
             if name == CALIBRATION_SCORES && view.dtype() == Dtype::F32 {
@@ -277,6 +295,10 @@ impl ModelFile {
                         .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
                         .collect(),
                 );
+            } else if name == TEMPLATE && view.dtype() == Dtype::U8 {
+                if let [height, width] = *view.shape() {
+                    template = Array2::from_shape_vec((height, width), view.data().to_vec()).ok();
+                }
             } else if let Some(name) = name.strip_prefix(HEAD_PREFIX) {
                 tensors.push(HeadTensor {
                     name: name.into(),
@@ -293,6 +315,7 @@ impl ModelFile {
         Ok(Self {
             metadata,
             calibration,
+            template,
             tensors,
         })
     }
@@ -328,6 +351,14 @@ impl Metadata {
             ));
         }
         Ok(Some(judged.bytes().map(|byte| byte == b'1').collect()))
+    }
+
+    /// What size image tensors have.
+    pub fn input(&self) -> Input {
+        match &self.part {
+            Some(part) => Input::Scene(part.scene),
+            None => Input::Fixed(self.input_size),
+        }
     }
 
     /// What of the patch scores is the image score.
@@ -386,6 +417,14 @@ impl Metadata {
             .is_some_and(|level| !(level > 0.0 && level <= 1.0))
         {
             return Err(ModelError::Value("light_level is not in 0..1"));
+        }
+        if self.part.is_some_and(|part| !part.is_sound()) {
+            return Err(ModelError::Value(
+                "part holds a number outside of its range",
+            ));
+        }
+        if self.part.is_some() && self.tiles != Grid::ONE {
+            return Err(ModelError::Value("it has both tiles and parts"));
         }
         if self.highest_patches == Some(0) {
             return Err(ModelError::Value("highest_patches is 0"));

@@ -69,6 +69,46 @@ impl BusMessage for DriftAlarm<'_> {
     }
 }
 
+/// `vadlite-part`: a part has left the frame, and with it all that was seen of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PartLeft<'a> {
+    pub id: u64,
+    /// Highest score of the frames in which it was judged; 0 where it never was.
+    pub score: f64,
+    pub threshold: f64,
+    /// Whether any of these flagged it.
+    pub flagged: bool,
+    /// Frames that showed it, in which it was judged, and in which it was flagged.
+    pub frames: u32,
+    pub inspected: u32,
+    pub frames_flagged: u32,
+    /// Presentation times of the first and the last frame that showed it, nanoseconds.
+    pub first: u64,
+    pub last: u64,
+    /// Its speed to the right and down, in widths and heights of the frame a second.
+    pub speed: (f64, f64),
+    pub model: &'a str,
+}
+
+impl BusMessage for PartLeft<'_> {
+    fn structure(&self) -> gst::Structure {
+        gst::Structure::builder("vadlite-part")
+            .field("id", self.id)
+            .field("score", self.score)
+            .field("threshold", self.threshold)
+            .field("flagged", self.flagged)
+            .field("frames", self.frames)
+            .field("inspected", self.inspected)
+            .field("frames-flagged", self.frames_flagged)
+            .field("first", self.first)
+            .field("last", self.last)
+            .field("speed-x", self.speed.0)
+            .field("speed-y", self.speed.1)
+            .field("model", self.model)
+            .build()
+    }
+}
+
 /// `vadlite-learn`: how far learning is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LearnProgress<'a> {

@@ -108,6 +108,8 @@ mod tests {
             size: Size::new(100, 200),
             regions: if flagged { vec![region] } else { Vec::new() }.into(),
             map: None,
+            parts: None,
+            reason: None,
         }
     }
 

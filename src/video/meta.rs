@@ -54,6 +54,56 @@ pub struct FrameResult<'a> {
     pub regions: Cow<'a, [Region]>,
     /// Where the frame was inspected.
     pub map: Option<ResultMap>,
+    /// Of a model that locates its parts: those in the frame. `None`: it looks at whole frames.
+    pub parts: Option<Cow<'a, [PartResult]>>,
+    /// Why the frame is flagged.
+    pub reason: Option<Reason>,
+}
+
+/// Why a frame is flagged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Its score, or that of one of its parts, is above the threshold.
+    Score,
+    /// It does not show as many whole parts as it should.
+    Count,
+}
+
+impl Reason {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Score => "score",
+            Self::Count => "count",
+        }
+    }
+
+    fn of_name(name: &str) -> Option<Self> {
+        [Self::Score, Self::Count]
+            .into_iter()
+            .find(|reason| reason.name() == name)
+    }
+}
+
+/// One part in a frame.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PartResult {
+    /// The same for the same part from frame to frame, from 1.
+    pub id: u64,
+    /// Its middle, in 0..1 of the frame.
+    pub x: f32,
+    pub y: f32,
+    /// Width and height of the upright box around it, in 0..1 of the frame.
+    pub width: f32,
+    pub height: f32,
+    /// By which its longer axis is turned from the frame's rows, clockwise, in degrees.
+    pub angle: f32,
+    /// 0 where it was not judged.
+    pub score: f64,
+    pub flagged: bool,
+    /// Whether all of it is in the frame. One that the frame's edge cuts is not judged.
+    pub complete: bool,
+    /// Whether it was judged.
+    pub inspected: bool,
 }
 
 /// The anomaly map as the meta holds it.
@@ -150,6 +200,15 @@ impl<'a> FrameResult<'a> {
                 .build()
         });
         structure.set("regions", gst::Array::new(regions));
+        if let Some(reason) = self.reason {
+            structure.set("reason", reason.name());
+        }
+        if let Some(parts) = &self.parts {
+            structure.set(
+                "parts",
+                gst::Array::new(parts.iter().map(PartResult::write)),
+            );
+        }
     }
 
     /// Hands the results on a buffer to `each`, in the order in which they were attached: several elements of this kind may have
@@ -186,6 +245,44 @@ impl<'a> FrameResult<'a> {
             size: read_size(structure, "height", "width")?,
             regions: Cow::Owned(read_regions(structure)?),
             map: read_map(structure)?,
+            parts: read_parts(structure)?.map(Cow::Owned),
+            reason: match structure.has_field("reason") {
+                true => Reason::of_name(get(structure, "reason", "string")?),
+                false => None,
+            },
+        })
+    }
+}
+
+impl PartResult {
+    fn write(&self) -> gst::Structure {
+        gst::Structure::builder("part")
+            .field("id", self.id)
+            .field("x", f64::from(self.x))
+            .field("y", f64::from(self.y))
+            .field("w", f64::from(self.width))
+            .field("h", f64::from(self.height))
+            .field("angle", f64::from(self.angle))
+            .field("score", self.score)
+            .field("flagged", self.flagged)
+            .field("complete", self.complete)
+            .field("inspected", self.inspected)
+            .build()
+    }
+
+    fn read(structure: &gst::StructureRef) -> Result<Self, FieldError> {
+        let number = |field| get::<f64>(structure, field, "double").map(|number| number as f32);
+        Ok(Self {
+            id: get(structure, "id", "uint64")?,
+            x: number("x")?,
+            y: number("y")?,
+            width: number("w")?,
+            height: number("h")?,
+            angle: number("angle")?,
+            score: get(structure, "score", "double")?,
+            flagged: get(structure, "flagged", "boolean")?,
+            complete: get(structure, "complete", "boolean")?,
+            inspected: get(structure, "inspected", "boolean")?,
         })
     }
 }
@@ -257,6 +354,20 @@ fn read_regions(structure: &gst::StructureRef) -> Result<Vec<Region>, FieldError
         .collect()
 }
 
+fn read_parts(structure: &gst::StructureRef) -> Result<Option<Vec<PartResult>>, FieldError> {
+    if !structure.has_field("parts") {
+        return Ok(None);
+    }
+    let wanted = "array of structures";
+    let field = "parts";
+    let parts = get::<gst::ArrayRef<'_>>(structure, field, wanted)?;
+    let read = |value: &glib::SendValue| {
+        let part = value.get::<&gst::StructureRef>();
+        PartResult::read(part.map_err(|_| FieldError { field, wanted })?)
+    };
+    parts.iter().map(read).collect::<Result<_, _>>().map(Some)
+}
+
 fn read_map(structure: &gst::StructureRef) -> Result<Option<ResultMap>, FieldError> {
     if !structure.has_field("map") {
         return Ok(None);
@@ -280,6 +391,14 @@ mod tests {
         }
     }
 
+    prop_compose! {
+        fn parts()(parts in prop::collection::vec((any::<u64>(), prop::array::uniform5(0.0f32..1.0), 0.0f64..1e6, any::<[bool; 3]>()), 0..4)) -> Vec<PartResult> {
+            parts.into_iter().map(|(id, [x, y, width, height, turn], score, [flagged, complete, inspected])| PartResult {
+                id, x, y, width, height, angle: 360.0 * turn, score, flagged, complete, inspected,
+            }).collect()
+        }
+    }
+
     proptest! {
         /// Whatever several elements write on one buffer is read back as it was, in their order, map and regions included.
         #[test]
@@ -289,6 +408,7 @@ mod tests {
             flags in any::<[bool; 4]>(),
             model in "[^\0]{0,20}",
             map in prop::option::of(prop::collection::vec(any::<f32>(), 6)),
+            parts in prop::option::of(parts()),
             count in 1usize..4,
         ) {
             gst::init().unwrap();
@@ -306,6 +426,8 @@ mod tests {
                 size: Size::new(numbers.2 as u16 as usize, numbers.3 as u16 as usize),
                 lost: numbers.4,
                 regions: regions.into(),
+                parts: parts.map(Into::into),
+                reason: flags[0].then_some(if flags[1] { Reason::Score } else { Reason::Count }),
                 map: map.as_ref().map(|values| ResultMap::new(MapView {
                     values: ArrayView2::from_shape((2, 3), values).unwrap(),
                     roi: Roi::new(0.25, 0.0, 0.5, 1.0),

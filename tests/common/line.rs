@@ -66,6 +66,8 @@ impl Shown {
             size: gstvadlite::geometry::Size::new(240, 320),
             regions: if flagged { vec![region] } else { Vec::new() }.into(),
             map: None,
+            parts: None,
+            reason: None,
         }
     }
 }

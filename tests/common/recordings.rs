@@ -94,6 +94,8 @@ pub fn result(model: &'static str, frame: u64, flagged: bool) -> FrameResult<'st
             values: ndarray::aview2(&map),
             roi: Roi::WHOLE,
         })),
+        parts: None,
+        reason: None,
     }
 }
 

@@ -25,6 +25,9 @@ pub fn say(out: &Path, model: &ModelFile) -> anyhow::Result<()> {
         metadata.false_reject_rate,
         model.head_bytes()
     ))?;
+    if let Some(located) = &metadata.located {
+        print_line(&format!("located     {located}"))?;
+    }
     if let Some(tried) = tried(metadata) {
         print_line(&format!("chosen      {tried}"))?;
     }

@@ -28,6 +28,7 @@ use super::samples::{self, Samples};
 use super::taps::{Normalization, TapShape};
 use super::unusual::{Tried, Unusual};
 use crate::geometry::{Grid, Roi, Size};
+use crate::locate::PartModel;
 use choice::{Candidate, Choice, Folds, choose, share_above};
 use defects::{Defect, Defects, Kind};
 use embedder::Embedder;
@@ -51,6 +52,10 @@ pub struct FitOptions<'a> {
     pub taps: Vec<String>,
     /// How many of the taps' channels to take, at random (PaDiM, section III.A); `None`: all.
     pub dimensions: Option<usize>,
+    /// What locates the parts that the images show; each image is then one part upright, of its tensor's size. `None`: whole frames.
+    pub part: Option<FittedPart>,
+    /// Why parts are located, or are not.
+    pub located: Option<String>,
     /// Tiles that an image is cut into for the backbone.
     pub tiles: Grid,
     /// Size of the image tensor, all tiles together.
@@ -84,6 +89,8 @@ impl<'a> FitOptions<'a> {
             backbone,
             taps: Vec::new(),
             dimensions: None,
+            part: None,
+            located: None,
             tiles: Grid::ONE,
             input_size: Size::square(224),
             roi: Roi::WHOLE,
@@ -95,6 +102,14 @@ impl<'a> FitOptions<'a> {
             runtime: RuntimeOptions::default(),
         }
     }
+}
+
+/// What is known of a part and how to locate it.
+#[derive(Debug, Clone)]
+pub struct FittedPart {
+    pub model: PartModel,
+    /// The mean picture, grey levels, height x width.
+    pub template: Array2<u8>,
 }
 
 /// What a fit comes to.
@@ -342,6 +357,8 @@ impl<'a> Fitter<'a> {
             input_size: self.options.input_size,
             resize: RESIZE.into(),
             normalization: self.embedder.normalization(),
+            part: self.options.part.as_ref().map(|part| part.model),
+            located: self.options.located,
             roi: self.options.roi,
             map_sigma: recipe.map_sigma(),
             highest_patches: match recipe.image_score() {
@@ -367,8 +384,10 @@ impl<'a> Fitter<'a> {
             false_reject_rate: rate,
             trades,
         };
+        let mut model = ModelFile::new(metadata, calibration, tensors);
+        model.template = self.options.part.map(|part| part.template);
         Ok(Finished {
-            model: ModelFile::new(metadata, calibration, tensors),
+            model,
             backbone: self.embedder.backbone,
             defects,
             maps,

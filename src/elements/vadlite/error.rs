@@ -72,6 +72,10 @@ pub enum FrameFailure {
     Frame(#[from] FrameError),
     #[error("{}", Chain(.0))]
     Inference(#[from] InferenceError),
+    #[error(
+        "{0} of its parts cannot be located: they touch, or are too unlike a good part for it to be known how they lie"
+    )]
+    NotLocated(usize),
 }
 
 /// What two failures have in common that are told once, whatever their numbers.
@@ -80,6 +84,7 @@ pub enum FailureKind {
     NoFormat,
     Frame(Discriminant<FrameError>),
     Inference(Discriminant<InferenceError>),
+    NotLocated,
 }
 
 impl FrameFailure {
@@ -88,6 +93,7 @@ impl FrameFailure {
             Self::NoFormat => FailureKind::NoFormat,
             Self::Frame(error) => FailureKind::Frame(discriminant(error)),
             Self::Inference(error) => FailureKind::Inference(discriminant(error)),
+            Self::NotLocated(_) => FailureKind::NotLocated,
         }
     }
 }

@@ -455,7 +455,11 @@ impl BaseTransformImpl for VadLite {
                 session(Session::forget_last_frame);
             }
             gst::EventType::Gap => session(Session::interrupt),
-            gst::EventType::Eos => _ = self.wait_for_model(true),
+            gst::EventType::Eos => {
+                self.wait_for_model(true);
+                let left = self.session.lock().as_mut().map(Session::finish_parts);
+                self.tell(left.unwrap_or_default());
+            }
             _ => {}
         }
         self.parent_sink_event(event)

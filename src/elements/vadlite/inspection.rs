@@ -5,7 +5,7 @@ use super::error::{FrameFailure, SetupError};
 use super::remedy::setup_error;
 use super::settings::{LiveSettings, Overlay, Settings, ThresholdFrom};
 use crate::detector::error::FitError;
-use crate::detector::{Detector, Options, Region, RuntimeOptions};
+use crate::detector::{Detector, Options, Part, Region, RuntimeOptions};
 use crate::geometry::Roi;
 use crate::video::frame::{FrameError, FrameFormat};
 use crate::video::overlay::{self, MapView};
@@ -63,7 +63,6 @@ impl Inspection {
                 asked,
             });
         }
-        let size = detector.input();
         let drift = match settings.drift_limit {
             0 => None,
             limit => Some(DriftWatch::new(detector.calibration(), limit)),
@@ -77,7 +76,7 @@ impl Inspection {
             opened_in: Duration::ZERO,
             roi: roi.unwrap_or(detector.metadata().roi),
             preprocess: None,
-            tensor: Array3::zeros((3, size.height, size.width)),
+            tensor: Array3::zeros((3, 0, 0)),
             threshold: Threshold {
                 value: f64::from(detector.metadata().threshold),
                 from: ThresholdFrom::default(),
@@ -106,11 +105,13 @@ impl Inspection {
 
     /// Prepares for frames of this format.
     pub fn negotiate(&mut self, format: &FrameFormat) {
-        let preprocess = format.preprocess(Target {
-            size: self.detector.input(),
+        let target = Target {
+            size: self.detector.input().of(format.size(), self.roi),
             normalization: self.detector.metadata().normalization,
             roi: self.roi,
-        });
+        };
+        let preprocess = format.preprocess(target);
+        self.tensor = target.tensor();
         self.preprocess = Some(preprocess.of_bits(self.detector.metadata().sample_bits));
     }
 
@@ -184,6 +185,11 @@ impl Inspection {
                 }
             }));
         }
+    }
+
+    /// The parts that the last frame shows, and the part of it that was looked at; `None` for a model that looks at whole frames.
+    pub fn parts(&self) -> Option<(&[Part], Roi)> {
+        Some((self.detector.parts()?, self.roi))
     }
 
     pub fn map(&self) -> MapView<'_> {

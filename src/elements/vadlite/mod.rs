@@ -73,6 +73,7 @@ mod imp;
 mod inspection;
 mod learner;
 mod loader;
+mod part_watch;
 mod properties;
 mod remedy;
 mod session;

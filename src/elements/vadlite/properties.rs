@@ -2,6 +2,7 @@
 
 use super::settings::Settings;
 use crate::elements::text;
+use crate::locate::MOST_PARTS;
 use gst::prelude::*;
 use std::sync::LazyLock;
 
@@ -85,6 +86,13 @@ pub fn properties() -> &'static [glib::ParamSpec] {
                 .blurb("Scores tested until a false message vadlite-drift, on average at least. 0: no test")
                 .default_value(defaults.drift_limit)
                 .mutable_ready()
+                .build(),
+            glib::ParamSpecUInt::builder("parts-expected")
+                .nick("Parts expected")
+                .blurb("Whole parts that a frame has to show, where the model locates parts: with another number it is flagged. 0: any number")
+                .maximum(MOST_PARTS as u32)
+                .default_value(live.parts_expected)
+                .mutable_playing()
                 .build(),
             text("mask", "Mask", "PNG that lies on the whole frame, for mode=learn: what is white in it is judged. A fitted model has its own"),
             text("stats-file", "Statistics file", "File that the statistics are written to every 5 s in Prometheus' text format, such as vadlite.prom in the folder of node_exporter's textfile collector"),

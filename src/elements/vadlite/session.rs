@@ -8,6 +8,7 @@ use super::error::{FailureKind, FrameFailure};
 use super::inspection::Inspection;
 use super::learner::{Fit, Learner};
 use super::loader::Loader;
+use super::part_watch::PartWatch;
 use super::settings::{LiveSettings, ThresholdFrom};
 use super::stats::FrameCount;
 use super::stream::Stream;
@@ -23,6 +24,7 @@ pub struct Session {
     stream: Stream,
     format: Option<FrameFormat>,
     mode: ActiveMode,
+    parts: PartWatch,
     loader: Loader,
     /// The fit of a learner that another model has taken over from: it ends with the session at the latest.
     retired: Option<Fit>,
@@ -81,6 +83,7 @@ impl Session {
             stream: Stream::default(),
             format: None,
             mode,
+            parts: PartWatch::default(),
             loader,
             retired: None,
             told: Vec::new(),
@@ -137,7 +140,9 @@ impl Session {
             gst::debug!(CAT, obj = element, "{frame}: {} lost before", frame.lost);
         }
         let (count, failure) = match &mut self.mode {
-            ActiveMode::Detect(inspection) => frame.detect(inspection, buffer, &mut events),
+            ActiveMode::Detect(inspection) => {
+                frame.detect(inspection, &mut self.parts, buffer, &mut events)
+            }
             ActiveMode::Learn(learner) => frame.learn(learner, buffer, &mut events),
         };
         if let Some(failure) = failure
@@ -148,6 +153,16 @@ impl Session {
             events.push(Event::FrameFailed { frame, failure });
         }
         Ok(Processed { count, events })
+    }
+
+    /// Lets the parts go that are still in the frame: the stream ends. Returns what there is to tell of them.
+    pub fn finish_parts(&mut self) -> Vec<Event> {
+        let ActiveMode::Detect(inspection) = &self.mode else {
+            return Vec::new();
+        };
+        let (threshold, model) = (inspection.threshold(), &inspection.model_name);
+        let left = self.parts.finish(threshold, model);
+        left.into_iter().map(Event::Message).collect()
     }
 
     /// Goes on with another model where one is ready. Returns what there is to tell, and whether the stream has to wait: its end for a

@@ -134,6 +134,8 @@ pub struct LiveSettings {
     pub overlay_always: bool,
     pub interval: u32,
     pub post_messages: PostMessages,
+    /// Whole parts that a frame has to show; 0: any number.
+    pub parts_expected: u32,
     /// Nanoseconds.
     pub drift_interval: u64,
 }
@@ -147,6 +149,7 @@ impl Default for LiveSettings {
             overlay_always: false,
             interval: 1,
             post_messages: PostMessages::default(),
+            parts_expected: 0,
             drift_interval: 1_000_000_000,
         }
     }
@@ -275,6 +278,7 @@ impl Settings {
             }
             "drift-limit" => self.drift_limit = value.get().unwrap_or_default(),
             "post-messages" => self.live.post_messages = value.get().unwrap_or_default(),
+            "parts-expected" => self.live.parts_expected = value.get().unwrap_or_default(),
             _ => {}
         }
         Ok(())
@@ -310,6 +314,7 @@ impl Settings {
             "drift-interval" => self.live.drift_interval.to_value(),
             "drift-limit" => self.drift_limit.to_value(),
             "post-messages" => self.live.post_messages.to_value(),
+            "parts-expected" => self.live.parts_expected.to_value(),
             _ => return None,
         })
     }

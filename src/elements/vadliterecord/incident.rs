@@ -351,6 +351,8 @@ mod tests {
             size: crate::geometry::Size::new(10, 10),
             regions: Vec::new().into(),
             map: None,
+            parts: None,
+            reason: None,
         };
         FlaggedFrame::new(&result, 0)
     }

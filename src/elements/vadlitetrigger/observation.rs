@@ -139,6 +139,8 @@ mod tests {
             size: crate::geometry::Size::new(240, 320),
             regions: Vec::new().into(),
             map: None,
+            parts: None,
+            reason: None,
         }
     }
 

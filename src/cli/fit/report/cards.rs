@@ -2,7 +2,7 @@
 
 use super::Fitted;
 use crate::cli::console::progress;
-use crate::cli::images::{self, Reading};
+use crate::cli::images::{self, Framing, Reading};
 use crate::cli::report::charts::short;
 use crate::cli::report::pictures::{Drawn, Pictures};
 use crate::detector::Detector;
@@ -54,11 +54,11 @@ pub fn draw(
         .take(MOST)
         .unzip();
     let reading = reading.of(&metadata);
-    let target = images::target(metadata.input_size, metadata.normalization, metadata.roi);
+    let framing = Framing::of(&metadata);
     let mut pictures = Pictures::new(&metadata, reading);
     let mut cards = Vec::with_capacity(paths.len());
     let bar = progress(paths.len(), "drawing");
-    images::for_each_readable(&paths, target, reading, &bar, |index, image| {
+    images::for_each_readable(&paths, framing, reading, &bar, |index, image| {
         let (path, (place, unusual)) = (&paths[index], unusual[index]);
         let drawn = match fitted.maps.of(place, unusual.score) {
             Some(map) => pictures.of(path, map, unusual.score),

@@ -224,6 +224,8 @@ impl Thread {
     fn options<'a>(&'a self, backbone: &'a Path) -> FitOptions<'a> {
         let settings = &self.settings;
         FitOptions {
+            part: None,
+            located: None,
             recipes: settings
                 .method
                 .methods()

@@ -6,11 +6,12 @@ use crate::elements::messages::{BusMessage as _, DriftAlarm};
 use crate::elements::vadlite::error::{FrameFailure, SetupError};
 use crate::elements::vadlite::inspection::Inspection;
 use crate::elements::vadlite::learner::{Collected, Learner};
+use crate::elements::vadlite::part_watch::{Look, PartWatch};
 use crate::elements::vadlite::settings::{LiveSettings, PostMessages, ThresholdFrom};
 use crate::elements::vadlite::stats::FrameCount;
 use crate::elements::vadlite::{CAT, VadLite};
 use crate::video::frame::FrameFormat;
-use crate::video::meta::{FrameResult, ResultMap};
+use crate::video::meta::{FrameResult, PartResult, Reason, ResultMap};
 use gst::prelude::*;
 use gst_base::prelude::*;
 use std::time::Instant;
@@ -38,6 +39,7 @@ impl Frame<'_> {
     pub fn detect(
         &self,
         inspection: &mut Inspection,
+        watch: &mut PartWatch,
         buffer: &mut gst::BufferRef,
         events: &mut Vec<Event>,
     ) -> (FrameCount, Option<FrameFailure>) {
@@ -51,17 +53,33 @@ impl Frame<'_> {
             Some(Err(failure)) => (None, Some(failure)),
             None => (None, None),
         };
+        let parts = score.and_then(|_| self.look_at_parts(inspection, watch));
+        let flagged = score.is_some_and(|score| score > inspection.threshold());
+        let reason = match &parts {
+            _ if flagged => Some(Reason::Score),
+            Some(parts) if self.miscounts(parts) => Some(Reason::Count),
+            _ => None,
+        };
+        // Of what is flagged nothing more has to be known.
+        let unknown = parts.filter(|_| reason.is_none()).map_or(0, |parts| {
+            let unknown = parts.iter().filter(|part| part.complete && !part.inspected);
+            unknown.count()
+        });
+        let (score, failure) = match unknown {
+            0 => (score, failure),
+            unknown => (None, Some(FrameFailure::NotLocated(unknown))),
+        };
         let mut count = FrameCount {
             lost: self.lost,
             failed: failure.is_some(),
             skipped,
-            flagged: score.is_some_and(|score| score > inspection.threshold()),
+            flagged: reason.is_some(),
             ..FrameCount::default()
         };
         if let Some(score) = score {
             self.watch_drift(inspection, score, &mut count, events);
         }
-        inspection.find_regions(count.flagged);
+        inspection.find_regions(flagged);
         let drawn = score.is_some()
             && (count.flagged || live.overlay_always)
             && inspection
@@ -86,6 +104,8 @@ impl Frame<'_> {
             size: self.format.size(),
             regions: inspection.regions.as_slice().into(),
             map: score.is_some().then(|| ResultMap::new(inspection.map())),
+            parts: parts.map(Into::into),
+            reason,
         };
         self.attach(&result, buffer);
         match (score, &failure) {
@@ -120,7 +140,34 @@ impl Frame<'_> {
                 .and_then(|segment| segment.to_running_time(self.pts));
             events.push(Event::Message(result.message(self.pts, running_time)));
         }
+        if live.post_messages != PostMessages::None && parts.is_some() {
+            let (threshold, model) = (inspection.threshold(), &inspection.model_name);
+            let left = watch.left(threshold, model);
+            events.extend(left.into_iter().map(Event::Message));
+        }
         (count, failure)
+    }
+
+    /// The frame's parts, where the model locates them.
+    fn look_at_parts<'w>(
+        &self,
+        inspection: &Inspection,
+        watch: &'w mut PartWatch,
+    ) -> Option<&'w [PartResult]> {
+        let (found, roi) = inspection.parts()?;
+        Some(watch.look(&Look {
+            found,
+            threshold: inspection.threshold(),
+            roi,
+            size: self.format.size(),
+            pts: self.pts,
+        }))
+    }
+
+    /// Whether there are not as many whole parts as there should be.
+    fn miscounts(&self, parts: &[PartResult]) -> bool {
+        let expected = self.live.parts_expected as usize;
+        expected > 0 && parts.iter().filter(|part| part.complete).count() != expected
     }
 
     fn update_threshold(&self, inspection: &mut Inspection, events: &mut Vec<Event>) {
@@ -224,6 +271,8 @@ impl Frame<'_> {
             size: self.format.size(),
             regions: [].as_slice().into(),
             map: None,
+            parts: None,
+            reason: None,
         };
         self.attach(&result, buffer);
         let count = FrameCount {

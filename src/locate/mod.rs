@@ -1,0 +1,243 @@
+//! Where the parts in a frame are: from the scene, a picture of the frame at a fixed scale, to poses, and from a pose to the part upright.
+//!
+//! Machine vision calls it fixturing. A part is what differs from its background (`segment`); its pose comes from the moments of its
+//! outline (`pose`), which of the possible ones it is and its last fraction of a pixel from the mean picture of good parts (`template`). What
+//! good parts look like to this is learnt from good frames (`fit`). Knows neither GStreamer nor heads.
+//!
+//! Limits: a background without strong texture of its own, parts of one kind that do not overlap, seen from one side at one distance.
+
+mod fit;
+mod picture;
+mod pose;
+mod segment;
+mod template;
+mod track;
+mod warp;
+
+pub use fit::{Demand, ENOUGH, LocatorFitter, SCENE, Verdict, template_size};
+pub use pose::Pose;
+pub use template::TEMPLATE_REDUCTION;
+pub use track::{Seen, Track, Tracker};
+
+use crate::geometry::Size;
+use ndarray::{ArrayView2, ArrayView3, ArrayViewMut3};
+use picture::{Plane, Small};
+use segment::{Blob, Segmenter};
+use serde::{Deserialize, Serialize};
+use template::{Refiner, Template};
+
+/// How a scene's values become grey levels of 0 to 255: one factor and one summand a channel.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Levels {
+    pub gain: [f32; 3],
+    pub bias: [f32; 3],
+}
+
+/// What is known of the part that a model is about, and of what it lies on. Lengths are in pixels of the scene.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PartModel {
+    /// The longer side of the scene.
+    pub scene: usize,
+    /// Pixels of the part's tensor for one of the scene.
+    pub scale: f32,
+    /// Size along the longer axis and across it, and area, of the typical good part.
+    pub length: f32,
+    pub width: f32,
+    pub area: f32,
+    /// The background's level in each channel, 0 to 255, and by how much what is no background differs from it.
+    pub background: [f32; 3],
+    pub contrast: f32,
+    /// How many angles the outline leaves open: two for a long part, more for a round or square one.
+    pub turns: usize,
+    /// Likeness to the mean picture (correlation, up to 1) under which a part counts as not located.
+    pub likeness: f32,
+    /// Parts in a frame, where all good frames have the same number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<usize>,
+}
+
+impl PartModel {
+    /// Whether every number is one that a fit can have come to.
+    pub fn is_sound(&self) -> bool {
+        let positive = [
+            self.scale,
+            self.length,
+            self.width,
+            self.area,
+            self.contrast,
+        ];
+        (64..=4096).contains(&self.scene)
+            && positive
+                .iter()
+                .all(|value| value.is_finite() && *value > 1e-3 && *value < 1e8)
+            && self.background.iter().all(|level| level.is_finite())
+            && (-1.0..=1.0).contains(&self.likeness)
+            && (1..=MOST_TURNS).contains(&self.turns)
+            && self.scale < 64.0
+    }
+}
+
+/// More angles than this are not tried.
+const MOST_TURNS: usize = 72;
+/// Most parts of a frame that are looked at; of more, the largest.
+pub const MOST_PARTS: usize = 32;
+/// Share of the typical area under which something is no part: a speck, a crumb.
+const SPECK: f32 = 0.2;
+/// Typical areas from which something may be several parts that touch.
+const SEVERAL: f32 = 1.5;
+
+/// What has become of something in the frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It can be judged.
+    Located,
+    /// The frame's edge cuts it.
+    Cut,
+    /// Parts that touch, and cannot be told from each other.
+    Touching,
+    /// Too unlike a good part to know how it lies.
+    Unlike,
+}
+
+/// One thing that lies on the background.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Located {
+    /// In pixels of the scene.
+    pub pose: Pose,
+    pub state: State,
+    /// Correlation with the mean picture; 0 where it was not looked at.
+    pub likeness: f32,
+}
+
+/// Finds the parts of one model in scenes. Keeps its memory: after the first scene of a size nothing is allocated.
+pub struct Locator {
+    model: PartModel,
+    levels: Levels,
+    /// Of the part's tensor.
+    tensor: Size,
+    template: Template,
+    refiner: Refiner,
+    small: Small,
+    grey: Plane,
+    coarse: Plane,
+    segmenter: Segmenter,
+    pieces: Vec<Blob>,
+    found: Vec<Located>,
+}
+
+impl Locator {
+    /// `template` as [`Locator::template`] has it: of a [`TEMPLATE_REDUCTION`]th of the tensor's sides.
+    pub fn new(
+        model: PartModel,
+        levels: Levels,
+        tensor: Size,
+        template: ArrayView2<'_, u8>,
+    ) -> Self {
+        let template = Template::new(template.mapv(f32::from).view());
+        Self {
+            refiner: Refiner::new(&template),
+            template,
+            model,
+            levels,
+            tensor,
+            small: Small::default(),
+            grey: Plane::default(),
+            coarse: Plane::default(),
+            segmenter: Segmenter::default(),
+            pieces: Vec::with_capacity(MOST_PARTS * segment::MOST_PIECES),
+            found: Vec::with_capacity(MOST_PARTS),
+        }
+    }
+
+    pub fn model(&self) -> &PartModel {
+        &self.model
+    }
+
+    /// Everything that lies on the background of a scene (3 x height x width), the largest first, up to [`MOST_PARTS`].
+    pub fn locate(&mut self, scene: ArrayView3<'_, f32>) -> &[Located] {
+        self.small.of_scene(scene, self.levels);
+        self.grey.half_of_scene(scene, self.levels);
+        self.coarse.reduced(&self.grey, template::COARSE);
+        self.found.clear();
+        let model = &self.model;
+        // The small picture's pixels are `unit` of the scene's.
+        let unit = self.small.unit();
+        let area = model.area / (unit * unit);
+        let background = Some((model.background, model.contrast));
+        self.segmenter.run(&self.small, background);
+        self.pieces.clear();
+        for index in 0..self.segmenter.blobs().len().min(MOST_PARTS) {
+            let blob = self.segmenter.blobs()[index];
+            let times = blob.area as f32 / area;
+            if times < SPECK {
+                continue;
+            }
+            let state = match () {
+                () if blob.touches_edge => State::Cut,
+                () if times > SEVERAL => {
+                    let width = model.width / unit;
+                    if self.segmenter.split(index, area, width, &mut self.pieces) {
+                        continue;
+                    }
+                    // One thing that is no part, or several: whoever judges it finds it strange.
+                    match times.round() as usize {
+                        0..2 => State::Located,
+                        _ => State::Touching,
+                    }
+                }
+                () => State::Located,
+            };
+            let pose = self.segmenter.pose(blob).scaled(unit);
+            self.found.push(Located {
+                pose,
+                state,
+                likeness: 0.0,
+            });
+        }
+        for piece in 0..self
+            .pieces
+            .len()
+            .min(MOST_PARTS - self.found.len().min(MOST_PARTS))
+        {
+            let blob = self.pieces[piece];
+            let pose = self.segmenter.pose(blob).scaled(unit);
+            self.found.push(Located {
+                pose,
+                state: State::Located,
+                likeness: 0.0,
+            });
+        }
+        for found in &mut self.found {
+            if found.state == State::Located {
+                let pictures = (&self.grey, &self.coarse);
+                let scale = model.scale;
+                let (pose, likeness) =
+                    self.refiner
+                        .settle(&self.template, pictures, found.pose, scale, model.turns);
+                (found.pose, found.likeness) = (pose, likeness);
+                if likeness < model.likeness {
+                    found.state = State::Unlike;
+                }
+            }
+        }
+        &self.found
+    }
+
+    /// What the last [`Locator::locate`] found.
+    pub fn found(&self) -> &[Located] {
+        &self.found
+    }
+
+    /// The part at a pose, upright, into `out` (3 x height x width of its tensor). Beyond the scene its edge goes on.
+    pub fn upright(&self, scene: ArrayView3<'_, f32>, pose: &Pose, out: ArrayViewMut3<'_, f32>) {
+        warp::upright(scene, pose, self.model.scale, out);
+    }
+
+    /// Where a pixel of the part's tensor lies in the scene, both from their upper left corner on.
+    pub fn tensor_size(&self) -> Size {
+        self.tensor
+    }
+}
+
+#[cfg(test)]
+mod tests;
