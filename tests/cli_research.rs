@@ -176,7 +176,9 @@ fn a_bench_gives_the_time_of_every_stage() {
     for method in ["padim-lite", "patchcore-lite"] {
         let report = bench(&["--method", method]);
         assert_eq!(report["threads"], 1);
-        assert_eq!(report.as_object().unwrap().len(), 1 + stages.len());
+        assert_eq!(report.as_object().unwrap().len(), 2 + stages.len());
+        // Of a model of whole pictures nothing is located.
+        assert_eq!(report["locate_ms"], 0.0);
         let times = stages.map(|stage| report[stage].as_f64().unwrap());
         assert!(times.iter().all(|&time| time > 0.0), "{report}");
         assert!(times[4] >= times[1], "{report}");

@@ -212,7 +212,7 @@ fn with(name: &str, value: Value, words: &[&str]) {
 }
 
 /// Entries that not every file has.
-const OPTIONAL: [&str; 11] = [
+const OPTIONAL: [&str; 12] = [
     "copies",
     "highest_patches",
     "image_size",
@@ -220,6 +220,7 @@ const OPTIONAL: [&str; 11] = [
     "left_out",
     "light_level",
     "light_rejects",
+    "located",
     "sample_bits",
     "tried",
     "trades",

@@ -4,8 +4,9 @@ use super::console::{print_line, warn};
 use super::images::{self, Framing, Reading};
 use super::learnt_from::LearntFrom;
 use super::options::{ImageArguments, RuntimeArguments};
-use crate::detector::Detector;
+use crate::detector::{Detector, Part, Verdict};
 use crate::fs::{self, Durability};
+use crate::geometry::Roi;
 use crate::video::heatmap;
 use crate::video::overlay::{MapView, Overlay};
 use anyhow::{Context as _, bail};
@@ -51,6 +52,40 @@ struct Line<'a> {
     score: f32,
     threshold: f32,
     flagged: bool,
+    /// Of a model that locates its parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parts: Option<Vec<PartLine>>,
+}
+
+/// A part that was found: its middle and the upright box around it in 0..1 of the image, by which it is turned in degrees.
+#[derive(serde::Serialize)]
+struct PartLine {
+    x: f32,
+    y: f32,
+    w: f32,
+    h: f32,
+    angle: f32,
+    score: f32,
+    flagged: bool,
+    complete: bool,
+    inspected: bool,
+}
+
+impl PartLine {
+    fn new(part: &Part, roi: Roi, threshold: f32) -> Self {
+        let score = part.score();
+        Self {
+            x: roi.x + part.x * roi.width,
+            y: roi.y + part.y * roi.height,
+            w: part.width * roi.width,
+            h: part.height * roi.height,
+            angle: part.degrees(),
+            score: score.unwrap_or(0.0),
+            flagged: score.is_some_and(|score| score > threshold),
+            complete: part.verdict != Verdict::Cut,
+            inspected: score.is_some(),
+        }
+    }
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -89,7 +124,25 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             score,
             threshold,
             flagged: score > threshold,
+            parts: detector.parts().map(|parts| {
+                let parts = parts.iter();
+                parts
+                    .map(|part| PartLine::new(part, roi, threshold))
+                    .collect()
+            }),
         };
+        if let Some(parts) = &line.parts
+            && let unknown = parts
+                .iter()
+                .filter(|part| part.complete && !part.inspected)
+                .count()
+            && unknown > 0
+        {
+            warn(format_args!(
+                "image {}: {unknown} of its parts cannot be located: they touch, or are too unlike a good part, and are not judged",
+                path.display()
+            ));
+        }
         if arguments.json {
             print_line(&serde_json::to_string(&line)?)?;
         } else {

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 /// Version of this format, and the oldest that is read; files of others are refused. With version 2 came the image score of several
-/// patches, masks and levels of light, which who reads version 1 would leave out without a word.
+/// patches, masks, levels of light and parts, which who reads version 1 would leave out without a word.
 pub const FORMAT_VERSION: u32 = 2;
 const OLDEST_VERSION: u32 = 1;
 /// The one way in which images are brought to the input size: every component with a triangle filter that widens with the scale.

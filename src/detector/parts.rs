@@ -56,6 +56,16 @@ impl Part {
         }
     }
 
+    /// The angle in degrees, above -180 and up to 180.
+    pub fn degrees(&self) -> f32 {
+        let degrees = self.angle.to_degrees().rem_euclid(360.0);
+        if degrees > 180.0 {
+            degrees - 360.0
+        } else {
+            degrees
+        }
+    }
+
     /// Its score, where it was judged.
     pub fn score(&self) -> Option<f32> {
         match self.verdict {

@@ -56,7 +56,7 @@ pub struct FrameResult<'a> {
     pub map: Option<ResultMap>,
     /// Of a model that locates its parts: those in the frame. `None`: it looks at whole frames.
     pub parts: Option<Cow<'a, [PartResult]>>,
-    /// Why the frame is flagged.
+    /// Why the frame is flagged, where parts are located: whole frames are by their score.
     pub reason: Option<Reason>,
 }
 

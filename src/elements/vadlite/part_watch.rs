@@ -67,7 +67,7 @@ impl PartWatch {
                 y,
                 width: part.width * look.roi.width,
                 height: part.height * look.roi.height,
-                angle: degrees(part.angle),
+                angle: part.degrees(),
                 score: part.score().map_or(0.0, f64::from),
                 flagged,
                 complete: part.verdict != Verdict::Cut,
@@ -114,15 +114,5 @@ impl PartWatch {
             left.structure()
         };
         left.iter().map(message).collect()
-    }
-}
-
-/// Radians as degrees, above -180 and up to 180.
-fn degrees(angle: f32) -> f32 {
-    let degrees = angle.to_degrees().rem_euclid(360.0);
-    if degrees > 180.0 {
-        degrees - 360.0
-    } else {
-        degrees
     }
 }

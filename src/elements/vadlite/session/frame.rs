@@ -105,7 +105,7 @@ impl Frame<'_> {
             regions: inspection.regions.as_slice().into(),
             map: score.is_some().then(|| ResultMap::new(inspection.map())),
             parts: parts.map(Into::into),
-            reason,
+            reason: reason.filter(|_| parts.is_some()),
         };
         self.attach(&result, buffer);
         match (score, &failure) {

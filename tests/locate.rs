@@ -1,0 +1,334 @@
+//! Parts at any place and angle: found, turned upright, judged one by one, and followed from frame to frame.
+
+mod common;
+
+use common::element::{Rig, frame, info};
+use common::program::{folder, json, run, text};
+use common::{Picture, backbone};
+use gst_video::VideoFormat;
+use gstvadlite::video::meta::{FrameResult, PartResult, Reason};
+use std::f32::consts::TAU;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+const WIDTH: usize = 400;
+const HEIGHT: usize = 300;
+/// Half the length of a part, in pixels.
+const HALF: f32 = 42.0;
+
+/// A lever that lies somewhere.
+#[derive(Debug, Clone, Copy)]
+struct Lever {
+    x: f32,
+    y: f32,
+    angle: f32,
+    /// A dark spot at a place along it, in halves of its length.
+    spot: Option<f32>,
+}
+
+impl Lever {
+    fn at(x: f32, y: f32, angle: f32) -> Self {
+        Self {
+            x,
+            y,
+            angle,
+            spot: None,
+        }
+    }
+
+    /// Its grey level at a place in the picture; `None` beside it.
+    fn level(&self, x: f32, y: f32) -> Option<f32> {
+        let (sin, cos) = self.angle.sin_cos();
+        let (dx, dy) = ((x - self.x) / HALF, (y - self.y) / HALF);
+        let (u, v) = (cos * dx + sin * dy, -sin * dx + cos * dy);
+        let head = (u - 0.6).hypot(v) <= 0.4;
+        let bar = u.abs() <= 1.0 && v.abs() <= 0.25;
+        let hole = (u - 0.6).hypot(v) <= 0.15;
+        let spot = self.spot.is_some_and(|at| (u - at).hypot(v) <= 0.16);
+        match (bar || head, hole, spot) {
+            (false, ..) => None,
+            (true, true, _) => Some(100.0),
+            (true, _, true) => Some(60.0),
+            (true, false, false) => Some(185.0 + 15.0 * (5.0 * u).sin()),
+        }
+    }
+
+    /// Where the middle of the bar's box is: the pose's reference is that of the outline.
+    fn near(&self, part: &PartResult) -> bool {
+        let (x, y) = (part.x * WIDTH as f32, part.y * HEIGHT as f32);
+        (x - self.x).hypot(y - self.y) < 0.2 * HALF
+    }
+}
+
+fn picture(levers: &[Lever], seed: u64) -> Picture {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut rgb = Vec::with_capacity(3 * WIDTH * HEIGHT);
+    for y in 0..HEIGHT {
+        for x in 0..WIDTH {
+            let mut sum = 0.0;
+            for sub in 0..4 {
+                let place = (
+                    x as f32 + 0.25 + 0.5 * (sub % 2) as f32,
+                    y as f32 + 0.25 + 0.5 * (sub / 2) as f32,
+                );
+                let of_lever = levers
+                    .iter()
+                    .find_map(|lever| lever.level(place.0, place.1));
+                sum += of_lever.unwrap_or(50.0 + 20.0 * place.0 / WIDTH as f32) / 4.0;
+            }
+            let level = sum + 6.0 * (random.f32() - 0.5);
+            rgb.extend([level as u8, level as u8, (0.9 * level) as u8]);
+        }
+    }
+    Picture {
+        width: WIDTH,
+        height: HEIGHT,
+        rgb,
+    }
+}
+
+fn somewhere(random: &mut fastrand::Rng) -> Lever {
+    let margin = 1.15 * HALF;
+    Lever::at(
+        margin + random.f32() * (WIDTH as f32 - 2.0 * margin),
+        margin + random.f32() * (HEIGHT as f32 - 2.0 * margin),
+        TAU * random.f32(),
+    )
+}
+
+/// A model of levers, fitted by the program, and what it said.
+fn model() -> &'static (PathBuf, String) {
+    static MODEL: OnceLock<(PathBuf, String)> = OnceLock::new();
+    MODEL.get_or_init(|| {
+        let images = folder("levers");
+        let mut random = fastrand::Rng::with_seed(7);
+        for number in 0..40 {
+            let lever = somewhere(&mut random);
+            picture(&[lever], number).save(&images.join(format!("{number:02}.png")));
+        }
+        let out = folder("models").join("levers.vadlite");
+        let arguments = ["fit", "--method", "padim-lite", "--images"];
+        let paths = [images.to_str().unwrap(), "--out", out.to_str().unwrap()];
+        let output = run(arguments.into_iter().chain(paths), 0);
+        (out, text(&output.stdout))
+    })
+}
+
+fn parts_of(buffer: &gst::Buffer) -> (FrameResult<'static>, Vec<PartResult>) {
+    let mut read = None;
+    FrameResult::read_all(buffer, |result| {
+        let result = result.unwrap();
+        let parts = result.parts.as_deref().unwrap().to_vec();
+        let result = FrameResult {
+            model: result.model.into_owned().into(),
+            regions: result.regions.into_owned().into(),
+            parts: Some(parts.clone().into()),
+            ..result
+        };
+        read = Some((result, parts));
+    });
+    read.unwrap()
+}
+
+fn rig(more: &[(&str, &str)]) -> Rig {
+    let (model, _) = model();
+    let properties = [
+        &[
+            ("model", model.to_str().unwrap()),
+            ("backbone", backbone().to_str().unwrap()),
+            ("post-messages", "all"),
+        ][..],
+        more,
+    ]
+    .concat();
+    Rig::new(&properties)
+}
+
+fn show(rig: &mut Rig, levers: &[Lever], number: u64) -> gst::Buffer {
+    let picture = picture(levers, 1000 + number);
+    let info = info(VideoFormat::Nv12, &picture);
+    rig.set_info(&info);
+    let mut buffer = frame(&picture, &info);
+    let time = gst::ClockTime::from_mseconds(40 * number);
+    buffer.make_mut().set_pts(time);
+    rig.pass(buffer)
+}
+
+#[test]
+fn a_fit_says_that_it_locates_and_a_score_says_where() {
+    let (model, said) = model();
+    assert!(
+        said.contains("located     40 of 40 images: one part, any angle"),
+        "{said}"
+    );
+    let info = json(&run(["info", "--json", model.to_str().unwrap()], 0))[0].clone();
+    assert_eq!(info["part"]["count"], 1);
+    assert!(info["input_size"][1].as_u64() > info["input_size"][0].as_u64());
+    let files = folder("scored");
+    let mut random = fastrand::Rng::with_seed(8);
+    let mut wrong = 0;
+    for number in 0..12 {
+        let mut lever = somewhere(&mut random);
+        lever.spot = (number % 2 == 1).then_some(-0.5);
+        let file = files.join(format!("{number}.png"));
+        picture(&[lever], 500 + number).save(&file);
+        let arguments = ["score", "--json", "--model", model.to_str().unwrap()];
+        let paths = [file.to_str().unwrap()];
+        let line = json(&run(arguments.into_iter().chain(paths), 0))[0].clone();
+        let parts = line["parts"].as_array().unwrap();
+        assert_eq!(parts.len(), 1, "{line}");
+        let place = |name: &str| parts[0][name].as_f64().unwrap() as f32;
+        let off = (place("x") * WIDTH as f32 - lever.x).hypot(place("y") * HEIGHT as f32 - lever.y);
+        assert!(off < 0.2 * HALF, "{off} {line}");
+        assert_eq!(parts[0]["score"], line["score"]);
+        wrong += usize::from(line["flagged"].as_bool().unwrap() != lever.spot.is_some());
+    }
+    assert!(wrong <= 1, "{wrong} of 12 are judged wrongly");
+}
+
+#[test]
+fn every_part_has_one_id_one_decision_and_its_defect_is_shown_where_it_is() {
+    let mut rig = rig(&[]);
+    let bad = Lever {
+        spot: Some(-0.5),
+        ..Lever::at(0.0, 200.0, 2.0)
+    };
+    let mut ids = Vec::new();
+    for number in 0..24u64 {
+        let moved = 24.0 * number as f32;
+        // From the left to the right, the second a while behind the first.
+        let first = Lever::at(moved - 30.0, 90.0, 0.7);
+        let second = Lever {
+            x: moved - 130.0,
+            ..bad
+        };
+        let buffer = show(&mut rig, &[first, second], number);
+        let (result, parts) = parts_of(&buffer);
+        assert!(result.inspected, "frame {number}");
+        for part in &parts {
+            let lever = if part.y < 0.5 { first } else { second };
+            let inside = lever.x > 1.1 * HALF && lever.x < WIDTH as f32 - 1.1 * HALF;
+            if !inside {
+                continue;
+            }
+            assert!(part.complete && part.inspected, "frame {number}: {part:?}");
+            assert!(lever.near(part), "frame {number}: {part:?} {lever:?}");
+            ids.push((part.y < 0.5, part.id));
+            assert_eq!(
+                part.flagged,
+                lever.spot.is_some(),
+                "frame {number}: {part:?}"
+            );
+            if part.flagged {
+                // The spot's place.
+                let (sin, cos) = lever.angle.sin_cos();
+                let spot = (lever.x - 0.5 * HALF * cos, lever.y - 0.5 * HALF * sin);
+                let region = result.regions[0];
+                let middle = (
+                    (region.x + region.width / 2.0) * WIDTH as f32,
+                    (region.y + region.height / 2.0) * HEIGHT as f32,
+                );
+                let off = (middle.0 - spot.0).hypot(middle.1 - spot.1);
+                assert!(off < 0.6 * HALF, "frame {number}: {off}");
+            }
+        }
+        let reason = result.flagged.then_some(Reason::Score);
+        assert_eq!(result.reason, reason);
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 2, "{ids:?}");
+    rig.harness().push_event(gst::event::Eos::new());
+    let (messages, _) = rig.messages();
+    let left: Vec<_> = messages
+        .iter()
+        .filter(|message| message.name() == "vadlite-part")
+        .collect();
+    for (_, id) in &ids {
+        let of = |part: &&&gst::Structure| part.get::<u64>("id").unwrap() == *id;
+        assert_eq!(left.iter().filter(of).count(), 1, "{left:?}");
+    }
+    let flagged = |part: &&&gst::Structure| part.get::<bool>("flagged").unwrap();
+    let flagged: Vec<u64> = left
+        .iter()
+        .filter(flagged)
+        .map(|part| part.get("id").unwrap())
+        .collect();
+    let bad_id = ids.iter().find(|(upper, _)| !upper).unwrap().1;
+    assert_eq!(flagged, [bad_id]);
+    // 24 pixels in 40 ms: one and a half widths a second.
+    let speed: f64 = left[0].get("speed-x").unwrap();
+    assert!((speed - 1.5).abs() < 0.15, "{speed}");
+}
+
+#[test]
+fn an_empty_frame_is_good_and_another_number_of_parts_is_not_where_one_is_expected() {
+    let mut rig = rig(&[]);
+    let (empty, parts) = parts_of(&show(&mut rig, &[], 0));
+    assert!(empty.inspected && !empty.flagged && parts.is_empty());
+    let cut = Lever::at(10.0, 150.0, 0.0);
+    let (result, parts) = parts_of(&show(&mut rig, &[cut], 1));
+    assert!(result.inspected && !result.flagged);
+    assert_eq!(parts.len(), 1);
+    assert!(!parts[0].complete && !parts[0].inspected);
+    rig.element.set_property("parts-expected", 1u32);
+    let one = Lever::at(200.0, 150.0, 1.0);
+    let (result, _) = parts_of(&show(&mut rig, &[one], 2));
+    assert!(!result.flagged, "{result:?}");
+    let two = Lever::at(320.0, 80.0, 3.0);
+    for (number, levers) in [(3, &[][..]), (4, &[one, two]), (5, &[cut])] {
+        let (result, _) = parts_of(&show(&mut rig, levers, number));
+        assert_eq!(
+            (result.flagged, result.reason),
+            (true, Some(Reason::Count)),
+            "{number}"
+        );
+    }
+}
+
+#[test]
+fn a_heap_is_not_passed_as_inspected() {
+    let mut rig = rig(&[]);
+    let heap: Vec<Lever> = (0..5)
+        .map(|number| {
+            let number = number as f32;
+            Lever::at(
+                200.0 + 9.0 * number,
+                150.0 + 7.0 * (number % 3.0),
+                0.9 * number,
+            )
+        })
+        .collect();
+    let (result, parts) = parts_of(&show(&mut rig, &heap, 0));
+    // Flagged, or said to be not inspected: never good.
+    assert!(result.flagged || !result.inspected, "{result:?} {parts:?}");
+}
+
+#[test]
+fn what_does_not_go_with_locating_is_refused() {
+    let images = folder("levers-refused");
+    let mut random = fastrand::Rng::with_seed(9);
+    for number in 0..12 {
+        let lever = somewhere(&mut random);
+        picture(&[lever], number).save(&images.join(format!("{number:02}.png")));
+    }
+    let out = folder("models").join("refused.vadlite");
+    let paths = [
+        "--images",
+        images.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    let fit = |more: &[&str], code| {
+        let output = run(
+            [&["fit", "--method", "padim-lite"][..], &paths, more].concat(),
+            code,
+        );
+        text(&output.stderr)
+    };
+    let said = fit(&["--locate", "part", "--tiles", "2x1"], 1);
+    assert!(said.contains("--tiles"), "{said}");
+    fit(&["--locate", "none"], 0);
+    let info = json(&run(["info", "--json", out.to_str().unwrap()], 0))[0].clone();
+    assert!(info["part"].is_null());
+}
