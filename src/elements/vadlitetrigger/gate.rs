@@ -103,13 +103,14 @@ impl Gate {
         if state.end == Some(End::Panicked) {
             return Err(gst::FlowError::Error);
         }
-        let silent = state.schedule.is_silent();
+        let waits = state.schedule.waits_for_frame();
         let parts = state.schedule.parts_on_their_way();
         let seen = state
             .schedule
             .frame(observation, arrival, settings, self.now());
         // Anything else only puts off what the thread waits for.
-        if silent || parts != state.schedule.parts_on_their_way() {
+        let waits = waits || state.schedule.waits_for_frame();
+        if waits || parts != state.schedule.parts_on_their_way() {
             self.wake(&state);
         }
         Ok(seen)
@@ -201,6 +202,8 @@ impl Gate {
                 Action::Wait(until) => {
                     // Whoever lets go of the element ends it: that is not to be this thread.
                     drop(element);
+                    // What the end of the stream waits for may be over with nothing left to be done.
+                    self.changed.notify_all();
                     self.wait(&mut state, until);
                 }
                 action => {

@@ -74,8 +74,20 @@ pub struct View {
     pub at_gate: AtGate,
     /// Why it speaks for rejecting its part.
     pub reject: Option<Reason>,
-    /// For how long from then on nobody has seen anything, in nanoseconds; 0 for an inspected frame.
+    /// For how long from then on its part is to be rejected where nobody has seen it, in nanoseconds, as far as that can be told.
     pub unseen: u64,
+    pub behind: Behind,
+}
+
+/// What is behind the last frame of a part that was not inspected.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Behind {
+    /// Nothing that nobody has seen, or there is no such frame.
+    Seen,
+    /// Nobody has seen what comes to the gate up to here.
+    UnseenTo(AtGate),
+    /// The next frame has not come.
+    Unseen,
 }
 
 /// A part on its way to the gate. Times are on the gate's clock in nanoseconds, but for `since`.
@@ -95,8 +107,10 @@ pub struct Part {
     pub flagged: u32,
     /// Frames that should have been inspected and were not, where that speaks for rejecting it.
     pub unseen: u32,
-    /// For how long from `since` on frames are of that kind, in nanoseconds.
+    /// For how long from `since` on frames are of that kind, in nanoseconds, as far as that could be told when they came.
     pub unseen_for: u64,
+    /// Where that ends.
+    pub behind: Behind,
     /// The frame with the highest score; `None` where no frame with a number shows the part.
     pub worst_frame: Option<u64>,
     pub score: f64,
@@ -120,6 +134,7 @@ impl Part {
             flagged: 1,
             unseen: 0,
             unseen_for: 0,
+            behind: Behind::Seen,
             worst_frame: None,
             score: 2.0,
             threshold: 1.0,
@@ -141,6 +156,11 @@ impl Part {
     fn add(&mut self, observation: &Observation, view: &View) {
         self.frames += 1;
         self.inspected += u32::from(observation.inspection == Inspection::Inspected);
+        if view.behind != Behind::Seen {
+            let until = view.along.saturating_add(view.unseen);
+            self.unseen_for = self.unseen_for.max(until.saturating_sub(self.since));
+            self.behind = view.behind;
+        }
         match view.reject {
             Some(Reason::Flagged) => {
                 self.flagged += 1;
@@ -150,11 +170,7 @@ impl Part {
                     self.inspected += 1;
                 }
             }
-            Some(Reason::FailSafe) => {
-                self.unseen += 1;
-                let until = view.along.saturating_add(view.unseen);
-                self.unseen_for = self.unseen_for.max(until.saturating_sub(self.since));
-            }
+            Some(Reason::FailSafe) => self.unseen += 1,
             None => {}
         }
         if observation.score > self.score {
@@ -190,6 +206,8 @@ pub struct Parts {
     open: Option<u64>,
     /// When that part began, and why it is rejected; stays when it has come to the gate before its window ends.
     last: Option<(u64, Reason)>,
+    /// The part of the last frame, where nobody has seen what is behind that.
+    unseen: Option<u64>,
 }
 
 impl Parts {
@@ -203,12 +221,22 @@ impl Parts {
         belt: &Belt,
         now: u64,
     ) -> Association {
+        // What was left out on purpose has not been seen either.
+        if observation.inspection != Inspection::Skipped
+            && let Some(number) = self.unseen.take()
+            && let Some(part) = self.waiting.iter_mut().rfind(|part| part.number == number)
+        {
+            part.behind = Behind::UnseenTo(view.at_gate);
+        }
         if let Some(number) = self.open
             && let Some(part) = self.waiting.iter_mut().rfind(|part| part.number == number)
             && view.along.abs_diff(part.since) < window
         {
             part.add(observation, &view);
             self.last = Some((part.since, part.reason));
+            self.unseen = (view.behind == Behind::Unseen)
+                .then_some(number)
+                .or(self.unseen);
             return Association::Known(*part);
         }
         let Some(reason) = view.reject else {
@@ -216,8 +244,8 @@ impl Parts {
         };
         if let Some((last, why)) = self.last
             && view.along.abs_diff(last) < window
-            // Where one has passed unseen, what is unseen behind it is not rejected with it.
-            && !(why == Reason::FailSafe && reason == Reason::FailSafe)
+            // Of what nobody has seen nobody knows that it is the same part, whichever of the two that is.
+            && (why, reason) == (Reason::Flagged, Reason::Flagged)
         {
             return Association::Gone;
         }
@@ -236,6 +264,7 @@ impl Parts {
             flagged: 0,
             unseen: 0,
             unseen_for: 0,
+            behind: Behind::Seen,
             worst_frame: observation.frame,
             score: observation.score,
             threshold: observation.threshold,
@@ -244,6 +273,7 @@ impl Parts {
         };
         part.add(observation, &view);
         self.waiting.push(part);
+        self.unseen = (view.behind == Behind::Unseen).then_some(part.number);
         self.open = Some(part.number);
         self.next += 1;
         Association::New(part)
@@ -313,6 +343,7 @@ mod tests {
             at_gate: AtGate::Time(time.saturating_add(delay)),
             reject: observation.flagged.then_some(Reason::Flagged),
             unseen: 0,
+            behind: Behind::Seen,
         };
         parts.add(&observation, view, window, &Belt::default(), now)
     }

@@ -4,7 +4,7 @@
 
 use super::belt::Belt;
 use super::observation::{Inspection, Observation};
-use super::parts::{Association, AtGate, Part, Parts, Reason, View};
+use super::parts::{Association, AtGate, Behind, Part, Parts, Reason, View};
 use super::settings::{FailSafe, LiveSettings};
 use super::stamps::{Arrival, Stamps, Taken};
 use std::collections::VecDeque;
@@ -13,6 +13,8 @@ use std::collections::VecDeque;
 const PLACED: u64 = 100;
 /// Silences on their way to the gate that are told apart; more become one.
 const SILENCES: usize = 1000;
+/// How long before the end of a pulse the gate is held where there is more that nobody has seen: time enough for that to reach the output.
+const BEFORE_END: u64 = 5_000_000;
 
 /// What is to be done now.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,9 +54,15 @@ pub struct Schedule {
     draining: bool,
     /// The watchdog's time has passed since then.
     alarmed: bool,
+    /// That has yet to be told.
+    untold: bool,
+    /// The last frame that was to be inspected was not.
+    failing: bool,
     /// What passed the camera while none was inspected, in its order. Only the last may be open.
     silences: VecDeque<Silence>,
-    /// The first of them is at the gate.
+    /// What nobody has seen behind the last part that was fired, beyond its pulse.
+    rest: Option<Silence>,
+    /// One of them is at the gate.
     holding: bool,
     /// It has been started: in a pause it goes on.
     started: bool,
@@ -66,11 +74,27 @@ struct Covered {
     arrived: u64,
 }
 
+/// What nobody has seen, by when it is at the gate.
 #[derive(Debug, Clone, Copy)]
 struct Silence {
     from: AtGate,
     /// `None` while it lasts.
     to: Option<AtGate>,
+}
+
+impl Silence {
+    fn has_begun(&self, belt: &Belt, now: u64) -> bool {
+        self.from.time(belt).is_some_and(|from| from <= now)
+    }
+
+    fn is_over(&self, belt: &Belt, now: u64) -> bool {
+        self.ends(belt).is_some_and(|to| to <= now)
+    }
+
+    /// When it is over, as far as that is known.
+    fn ends(&self, belt: &Belt) -> Option<u64> {
+        self.to?.time(belt)
+    }
 }
 
 /// When what was taken at this time is at the gate.
@@ -94,30 +118,29 @@ impl Schedule {
         let taken = self.stamps.read(arrival, now);
         let reject = settings.fail_safe == FailSafe::Reject;
         let before = self.last.replace(taken);
+        // The thread that asks may be late.
+        self.notice_silence(settings, now);
         let mut too_many = 0;
         // What a silence covers need not be covered again.
-        if observation.lost > 0 && reject && !self.alarmed {
+        if observation.lost > 0 && reject && !self.is_silence_open() {
             too_many += self.lost(observation.lost, before, taken, settings, now);
         }
-        if observation.inspection == Inspection::Inspected {
-            self.cover(taken, settings, now);
-        }
-        let failed = observation.inspection == Inspection::Failed && reject && !self.alarmed;
+        self.close(&observation, taken, settings, now);
+        let failed = observation.inspection == Inspection::Failed;
+        let failed = failed && reject && !self.is_silence_open();
         let reject = match observation.flagged {
             true => Some(Reason::Flagged),
             false => failed.then_some(Reason::FailSafe),
         };
-        // Until the next frame, of which nobody knows yet whether it will be inspected.
+        // Until the next frame, of which nobody knows yet when it comes: as far from this one as this from the one before. Where that is
+        // longer than a part takes, the gate is held from then on.
         let unseen = before.map_or(0, |before| taken.along.saturating_sub(before.along));
         let view = View {
             along: taken.along,
             at_gate: at_gate(taken.at, settings, &self.belt),
             reject,
-            unseen: if failed {
-                unseen.min(settings.merge_window)
-            } else {
-                0
-            },
+            unseen: unseen.min(settings.merge_window).max(settings.pulse),
+            behind: if failed { Behind::Unseen } else { Behind::Seen },
         };
         let association = self.add(&observation, view, settings, now);
         too_many += u64::from(association == Association::TooMany);
@@ -144,12 +167,23 @@ impl Schedule {
         let unseen = Observation::uninspected(None);
         let mut too_many = 0;
         for step in 1..=steps {
+            let place = before.at.saturating_add(step * at);
+            let end = at_gate(place.saturating_add(settings.pulse), settings, &self.belt);
             let view = View {
-                along: before.along + step * along,
-                at_gate: at_gate(before.at + step * at, settings, &self.belt),
+                along: before.along.saturating_add(step * along),
+                at_gate: at_gate(place, settings, &self.belt),
                 reject: Some(Reason::FailSafe),
-                // The frame behind the last of them is there.
-                unseen: if step < steps { along } else { 0 },
+                unseen: along.max(settings.pulse),
+                behind: Behind::Unseen,
+            };
+            // The frame behind the last of them is there.
+            let view = match step < steps {
+                true => view,
+                false => View {
+                    unseen: settings.pulse,
+                    behind: Behind::UnseenTo(end),
+                    ..view
+                },
             };
             let association = self.add(&unseen, view, settings, now);
             too_many += u64::from(association == Association::TooMany);
@@ -157,19 +191,45 @@ impl Schedule {
         too_many
     }
 
-    /// A frame has been inspected, which ends a silence.
-    fn cover(&mut self, taken: Taken, settings: &LiveSettings, now: u64) {
-        self.alarmed = false;
-        if let Some(last) = self.silences.back_mut()
-            && last.to.is_none()
-        {
-            last.to = Some(at_gate(taken.at, settings, &self.belt));
+    /// Ends what nobody has seen, as far as a frame does.
+    fn close(
+        &mut self,
+        observation: &Observation,
+        taken: Taken,
+        settings: &LiveSettings,
+        now: u64,
+    ) {
+        if observation.inspection == Inspection::Skipped {
+            return;
         }
+        let here = at_gate(taken.at, settings, &self.belt);
+        self.failing = observation.inspection == Inspection::Failed;
+        // From here on it is another frame that nobody has seen, with a part of its own.
+        if let Some(rest) = self.rest.as_mut().filter(|rest| rest.to.is_none()) {
+            rest.to = Some(here);
+        }
+        if !self.failing || settings.watchdog == 0 {
+            self.end_silence(here);
+        }
+        if self.failing {
+            return;
+        }
+        self.alarmed = false;
         if self.started {
             self.covered = Some(Covered {
                 taken: taken.at,
                 arrived: now,
             });
+        }
+    }
+
+    fn is_silence_open(&self) -> bool {
+        self.silences.back().is_some_and(|last| last.to.is_none())
+    }
+
+    fn end_silence(&mut self, to: AtGate) {
+        if let Some(last) = self.silences.back_mut() {
+            last.to.get_or_insert(to);
         }
     }
 
@@ -188,40 +248,56 @@ impl Schedule {
     pub fn next(&mut self, now: u64, settings: &LiveSettings) -> Action {
         self.belt.set_speed(now, settings.belt_speed);
         if let Some(part) = self.parts.at_gate(now, &self.belt) {
-            return match part.rejected(settings.decision) {
-                true => Action::Fire(part),
-                false => Action::Pass(part),
-            };
+            if !part.rejected(settings.decision) {
+                return Action::Pass(part);
+            }
+            self.hold_behind(&part, settings, now);
+            return Action::Fire(part);
         }
-        self.open_silence(settings);
+        self.notice_silence(settings, now);
+        if std::mem::take(&mut self.untold) {
+            return Action::Alarm;
+        }
+        self.open_silence(settings, now);
         if let Some(held) = self.hold(now) {
             return Action::Hold(held);
         }
-        let alarm = self.covered.and_then(|covered| match settings.watchdog {
-            0 => None,
-            _ if self.alarmed || self.draining => None,
-            limit => Some(covered.arrived.saturating_add(limit)),
-        });
-        if alarm.is_some_and(|alarm| alarm <= now) {
-            self.alarmed = true;
-            return Action::Alarm;
-        }
-        let silence = self.silences.front().and_then(|silence| {
-            let edge = if self.holding {
-                silence.to
-            } else {
-                Some(silence.from)
-            };
-            edge?.time(&self.belt)
-        });
         let part = self.parts.next_due(&self.belt);
-        Action::Wait([part, silence, alarm].into_iter().flatten().min())
+        let silences = self.silences.front().into_iter().chain(&self.rest);
+        let edges = silences.flat_map(|silence| [Some(silence.from), silence.to]);
+        let edges = edges.filter_map(|edge| edge?.time(&self.belt));
+        let times = edges.chain(part).chain(self.alarm(settings));
+        Action::Wait(times.filter(|time| *time > now).min())
+    }
+
+    /// When the watchdog barks, if no frame is inspected until then.
+    fn alarm(&self, settings: &LiveSettings) -> Option<u64> {
+        let waits = settings.watchdog > 0 && !self.alarmed && !self.draining;
+        let covered = self.covered.filter(|_| waits)?;
+        Some(covered.arrived.saturating_add(settings.watchdog))
+    }
+
+    /// Takes in that the watchdog's time has passed.
+    fn notice_silence(&mut self, settings: &LiveSettings, now: u64) {
+        if self.alarm(settings).is_some_and(|alarm| alarm <= now) {
+            (self.alarmed, self.untold) = (true, true);
+            self.open_silence(settings, now);
+        }
     }
 
     /// After an alarm, what has passed the camera since the last inspected frame is on its way unseen.
-    fn open_silence(&mut self, settings: &LiveSettings) {
-        if settings.fail_safe == FailSafe::Pass || settings.watchdog == 0 {
+    fn open_silence(&mut self, settings: &LiveSettings, now: u64) {
+        if settings.fail_safe == FailSafe::Pass {
             self.silences.clear();
+            self.rest = None;
+            return;
+        }
+        if settings.watchdog == 0 {
+            // What has passed the camera until now is on its way all the same; and a frame that was not inspected says nothing of what is
+            // behind it.
+            if !self.failing {
+                self.end_silence(at_gate(now, settings, &self.belt));
+            }
             return;
         }
         let Some(covered) = self.covered.filter(|_| self.alarmed) else {
@@ -238,18 +314,36 @@ impl Schedule {
         }
     }
 
+    /// Behind a part that is fired at `now`, the gate is held where there will be more that nobody has seen than its pulse covers: frames
+    /// come later than was thought, or the belt goes slower.
+    fn hold_behind(&mut self, part: &Part, settings: &LiveSettings, now: u64) {
+        let width = settings.pulse.max(part.unseen_for);
+        let end = now.saturating_add(width);
+        let to = match part.behind {
+            Behind::Seen => return,
+            Behind::Unseen => None,
+            Behind::UnseenTo(to) => Some(to),
+        };
+        let held = self.rest.filter(|rest| rest.has_begun(&self.belt, now));
+        let from = end.saturating_sub(BEFORE_END.min(width / 2));
+        self.rest = Some(Silence {
+            from: held.map_or(AtGate::Time(from), |rest| rest.from),
+            // One that lasts ends with the next frame.
+            to: held.map_or(to, |rest| rest.to.and(to)),
+        });
+    }
+
     /// Whether the gate is to be held from now on, or let go; `None` where it stays as it is.
     fn hold(&mut self, now: u64) -> Option<bool> {
-        let come = |edge: AtGate, belt: &Belt| edge.time(belt).is_some_and(|time| time <= now);
+        let belt = &self.belt;
         while let Some(first) = self.silences.front()
-            && first.to.is_some_and(|to| come(to, &self.belt))
+            && first.is_over(belt, now)
         {
             self.silences.pop_front();
         }
-        let hold = self
-            .silences
-            .front()
-            .is_some_and(|first| come(first.from, &self.belt));
+        self.rest = self.rest.filter(|rest| !rest.is_over(belt, now));
+        let mut silences = self.silences.front().into_iter().chain(&self.rest);
+        let hold = silences.any(|silence| silence.has_begun(belt, now));
         (std::mem::replace(&mut self.holding, hold) != hold).then_some(hold)
     }
 
@@ -296,14 +390,14 @@ impl Schedule {
 
     /// Whether something will come to the gate without anything else happening.
     pub fn has_more_to_come(&self) -> bool {
-        let ends = self.silences.iter().filter_map(|silence| silence.to);
+        let mut silences = self.silences.iter().chain(&self.rest);
         self.parts.next_due(&self.belt).is_some()
-            || ends.into_iter().any(|to| to.time(&self.belt).is_some())
+            || silences.any(|silence| silence.ends(&self.belt).is_some())
     }
 
-    /// No inspected frame has come for the watchdog's time: the next one changes what is waited for.
-    pub fn is_silent(&self) -> bool {
-        self.alarmed
+    /// The next frame changes what is waited for: the watchdog's time has passed, or the gate is held until then.
+    pub fn waits_for_frame(&self) -> bool {
+        self.alarmed || self.rest.is_some_and(|rest| rest.to.is_none())
     }
 
     /// Parts that are on their way.

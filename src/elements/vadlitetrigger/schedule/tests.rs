@@ -147,6 +147,25 @@ impl Line {
                 .iter()
                 .any(|(at, part)| (*at..=at + pulse(part)).contains(&time))
     }
+
+    /// When what was taken at `time` was at the gate.
+    fn place(&self, time: u64) -> u64 {
+        let belt = &self.schedule.belt;
+        at_gate(time, &self.settings, belt).time(belt).unwrap()
+    }
+
+    /// Whether the gate rejects all that was taken between these, but for the breadth of an edge.
+    #[track_caller]
+    fn rejects(&self, from: u64, to: u64) {
+        for time in (from + MS / 100..to).step_by(3 * MS as usize) {
+            let place = self.place(time);
+            assert!(
+                self.rejects_at(place),
+                "what was taken at {time} passes at {place}: {:?}",
+                self.done
+            );
+        }
+    }
 }
 
 fn settings(change: impl FnOnce(&mut LiveSettings)) -> LiveSettings {
@@ -401,6 +420,74 @@ fn the_gate_is_let_go_where_nothing_asks_for_holding_it_any_more() {
     }
 }
 
+/// A silence covers what fails in it only as long as it is one.
+#[test]
+fn without_the_watchdog_what_fails_or_is_lost_is_rejected_by_itself() {
+    for delay in [0, 700] {
+        let mut line = Line::new(settings(|settings| {
+            settings.watchdog = 100 * MS;
+            settings.fail_safe = FailSafe::Reject;
+            (settings.delay, settings.merge_window) = (delay * MS, 10 * MS);
+        }));
+        line.frame(0, Good);
+        line.run_to(500 * MS);
+        line.settings.watchdog = 0;
+        line.run_to(600 * MS);
+        // What had passed by then was on its way.
+        line.frame(600 * MS, Failed);
+        line.frame(700 * MS, Good);
+        line.frame(700 * MS + 1, Good);
+        line.run_to(900 * MS);
+        line.frame_after(1, 900 * MS, Good);
+        line.run_to(3000 * MS);
+        line.rejects(100 * MS * u64::from(delay == 0), 500 * MS);
+        line.rejects(600 * MS, 700 * MS);
+        let lost = line
+            .fired()
+            .into_iter()
+            .find(|(_, part)| part.worst_frame.is_none());
+        assert_eq!(lost.unwrap().0, (800 + delay).max(900) * MS);
+        assert!(!line.rejects_at((590 + delay) * MS));
+        assert!(!line.rejects_at((790 + delay) * MS));
+    }
+}
+
+/// Frames that come and are not inspected say nothing of what is behind them, whatever becomes of the watchdog.
+#[test]
+fn without_the_watchdog_the_gate_is_held_until_the_next_frame_where_the_last_one_failed() {
+    let mut line = Line::new(settings(|settings| {
+        settings.watchdog = 100 * MS;
+        settings.fail_safe = FailSafe::Reject;
+    }));
+    for time in [0, 500, 1000] {
+        line.frame(time * MS, Failed);
+    }
+    line.settings.watchdog = 0;
+    line.frame(1500 * MS, Good);
+    line.run_to(3000 * MS);
+    line.rejects(0, 1500 * MS);
+    assert!(!line.rejects_at(1510 * MS));
+}
+
+/// The thread that asks may come after the frame that ends a silence: what has passed in it is rejected all the same.
+#[test]
+fn a_silence_that_is_noticed_late_is_rejected() {
+    let mut line = Line::new(settings(|settings| {
+        settings.watchdog = 100 * MS;
+        settings.fail_safe = FailSafe::Reject;
+        settings.delay = 1000 * MS;
+    }));
+    line.frame(50 * MS, Good);
+    line.now = 400 * MS;
+    line.late_frame(400 * MS, Good);
+    line.run_to(480 * MS);
+    line.frame(480 * MS, Good);
+    line.run_to(500 * MS);
+    assert_eq!(line.alarms(), [400 * MS]);
+    line.run_to(5000 * MS);
+    assert_eq!(line.holds()[..2], [(1050 * MS, true), (1400 * MS, false)]);
+}
+
 /// 100 parts, one a frame, of which 50 are lost: every one that nobody saw is rejected, and no other.
 #[test]
 fn lost_frames_are_rejected_each_at_its_place() {
@@ -443,22 +530,105 @@ fn lost_frames_are_rejected_each_at_its_place() {
 
 #[test]
 fn a_failure_of_inspection_is_rejected_without_a_gap() {
-    for delay in [0, 300] {
+    // Frames of a camera, and of one that is slower than parts are long.
+    for (delay, apart, window) in [
+        (0, 40, 200),
+        (300, 40, 200),
+        (0, 500, 200),
+        (300, 500, 200),
+        (300, 40, 0),
+        (0, 40, 10),
+        (2000, 500, 0),
+    ] {
         let mut line = Line::new(settings(|settings| {
             settings.fail_safe = FailSafe::Reject;
             settings.delay = delay * MS;
-            settings.pulse = 20 * MS;
+            (settings.pulse, settings.merge_window) = (20 * MS, window * MS);
         }));
         line.frame(0, Good);
         for frame in 1..20 {
-            line.frame(frame * 40 * MS, Failed);
+            line.frame(frame * apart * MS, Failed);
         }
-        line.frame(20 * 40 * MS, Good);
-        line.run_to(3000 * MS);
-        for time in 40..=800 {
-            assert!(line.rejects_at((time + delay) * MS), "{time} with {delay}");
+        line.frame(20 * apart * MS, Good);
+        line.run_to(20_000 * MS);
+        line.rejects(apart * MS, 20 * apart * MS);
+        assert!(!line.rejects_at((apart / 2 + delay) * MS));
+        assert!(!line.rejects_at((20 * apart + 200 + delay) * MS));
+        assert!(!line.schedule.holding);
+    }
+}
+
+/// Frames of the same part outvote one that failed, and then nothing is held either.
+#[test]
+fn a_failure_that_is_outvoted_holds_nothing() {
+    let mut line = Line::new(settings(|settings| {
+        settings.fail_safe = FailSafe::Reject;
+        settings.decision = Decision::Majority;
+        settings.delay = 300 * MS;
+    }));
+    for (time, shown) in [
+        (0, Good),
+        (50, Failed),
+        (100, Good),
+        (150, Good),
+        (200, Good),
+    ] {
+        line.frame(time * MS, shown);
+    }
+    line.run_to(3000 * MS);
+    assert_eq!((line.fired(), line.holds()), (vec![], vec![]));
+}
+
+/// The settings that the README shows for a belt: the camera dies, frames fail and are lost, and meanwhile the belt is slower and stands.
+#[test]
+fn on_a_belt_by_distance_what_nobody_has_seen_is_rejected_where_it_is() {
+    let mut line = Line::new(settings(|settings| {
+        settings.fail_safe = FailSafe::Reject;
+        settings.watchdog = 2000 * MS;
+        (settings.distance, settings.belt_speed) = (0.8, 0.5);
+        settings.merge_window = 100 * MS;
+    }));
+    let steady = |line: &mut Line, from: u64, to: u64| {
+        for time in (from..to).step_by(100) {
+            line.frame(time * MS, Good);
         }
-        assert!(!line.rejects_at((20 + delay) * MS) && !line.rejects_at((1000 + delay) * MS));
+    };
+    steady(&mut line, 0, 1000);
+    // 15 are missing, which the slower belt takes longer to the gate.
+    line.run_to(2500 * MS);
+    line.frame_after(15, 2500 * MS, Good);
+    steady(&mut line, 2600, 3000);
+    line.run_to(3000 * MS);
+    line.settings.belt_speed = 0.05;
+    steady(&mut line, 3000, 3500);
+    line.run_to(3500 * MS);
+    line.settings.belt_speed = 0.5;
+    steady(&mut line, 3500, 5000);
+    line.frame(5000 * MS, Failed);
+    line.run_to(6200 * MS);
+    line.settings.belt_speed = 0.05;
+    line.frame(6300 * MS, Good);
+    line.run_to(6800 * MS);
+    line.settings.belt_speed = 0.5;
+    steady(&mut line, 6800, 9000);
+    // Dead; the belt stands for a while, and goes on faster.
+    line.run_to(11_500 * MS);
+    line.settings.belt_speed = 0.0;
+    line.run_to(30_000 * MS);
+    line.settings.belt_speed = 1.0;
+    line.run_to(60_000 * MS);
+    steady(&mut line, 60_000, 65_000);
+    assert_eq!(line.alarms(), [10_900 * MS]);
+    // From the first lost frame's place to that of the last.
+    line.rejects(1000 * MS, 2400 * MS);
+    line.rejects(5000 * MS, 6300 * MS);
+    // The watchdog's time is longer than the way.
+    line.rejects(9310 * MS, 60_000 * MS);
+    for (good, until) in [(100, 900), (2550, 4900), (6500, 8800), (60_100, 62_000)] {
+        for time in (good..until).step_by(50) {
+            let place = line.place(time * MS);
+            assert!(!line.rejects_at(place), "{time}");
+        }
     }
 }
 
@@ -573,13 +743,73 @@ proptest! {
                     prop_assert_eq!(part.rejected(decision), matches!(action, Action::Fire(_)));
                     ended.push((part.number, *time));
                 }
-                Action::Alarm | Action::Hold(_) => prop_assert!(watchdog > 0),
+                Action::Alarm => prop_assert!(watchdog > 0),
+                Action::Hold(_) => prop_assert_eq!(fail_safe, FailSafe::Reject),
                 Action::Wait(_) => unreachable!(),
             }
         }
         opened.sort_unstable();
         ended.sort_unstable();
         prop_assert_eq!(ended, opened);
+    }
+
+    /// Whatever is set, and however frames come: what failed is rejected from its place on, until that of the next frame that was to be
+    /// inspected or is missing; and what was lost is at its place, where that is known in time.
+    #[test]
+    fn what_fails_or_is_lost_is_rejected(
+        frames in prop::collection::vec((1u64..300, 0u64..3, shown(), prop::sample::select(vec![0u64, 20, 500])), 1..20),
+        (way, speed, window, pulse) in (0u64..800, 0u64..4, 0u64..300, 1u64..60),
+        speeds in prop::collection::vec(1u64..8, 20),
+        decision in prop::sample::select(vec![Decision::Any, Decision::Max]),
+    ) {
+        let mut line = Line::new(settings(|settings| {
+            settings.fail_safe = FailSafe::Reject;
+            settings.decision = decision;
+            (settings.merge_window, settings.pulse) = (window * MS, pulse * MS);
+            match speed {
+                0 => settings.delay = way * MS,
+                _ => (settings.distance, settings.belt_speed) = ((way + 1) as f64 / 1000.0, 1.0),
+            }
+        }));
+        let (mut failed, mut lost_at) = (Vec::new(), Vec::new());
+        let mut last = None;
+        for (&(gap, lost, shown, watchdog), speed) in frames.iter().zip(speeds) {
+            let time = line.now + gap * MS;
+            line.run_to(time);
+            line.frame_after(lost, time, shown);
+            let mut next = time;
+            if let Some(last) = last.replace(time) {
+                let apart = (time - last) / (lost + 1);
+                lost_at.extend((1..=lost).map(|step| (time, last + step * apart)));
+                if lost > 0 {
+                    next = last + apart;
+                }
+            }
+            if shown != Skipped || lost > 0 {
+                if let Some((_, to @ None)) = failed.last_mut() {
+                    *to = Some(next);
+                }
+                if shown == Failed {
+                    failed.push((time, None));
+                }
+            }
+            line.settings.watchdog = watchdog * MS;
+            if line.settings.goes_by_belt() {
+                line.settings.belt_speed = speed as f64 / 4.0;
+            }
+        }
+        let end = line.now;
+        line.run_to(end + 20_000 * MS);
+        for (from, to) in failed {
+            line.rejects(from, to.unwrap_or(end));
+        }
+        for (known, time) in lost_at {
+            // Of the edge of a position the last digits are not certain.
+            let place = line.place(time);
+            if place > known {
+                prop_assert!(line.rejects_at(place + 10), "{} of {:?}", time, line.done);
+            }
+        }
     }
 
     /// The watchdog barks once in each silence; and with `fail-safe=reject` the gate rejects exactly what passed the camera in one, as far as
