@@ -13,7 +13,8 @@ use crate::detector::backbone::{self, Backbone, DEFAULT_BACKBONE};
 use crate::detector::image_score::ImageScore;
 use crate::detector::model_file::ModelFile;
 use crate::detector::{
-    Cancel, DefectScores, Detector, Finished, FitOptions, Fitter, Groups, HeldOutMaps, Progress,
+    Cancel, Cluster, DefectScores, Detector, Finished, FitOptions, Fitter, Groups, HeldOutMaps,
+    Progress,
 };
 use crate::geometry::Size;
 use crate::video::mask;
@@ -67,7 +68,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let reading = arguments.files.reading();
     let mut fitted = fit(&arguments.fit, &arguments.runtime, reading, &paths, asked)?;
     fitted.model.write(&arguments.out)?;
-    said::say(&arguments.out, &fitted.model)?;
+    said::say(&arguments.out, &fitted.model, fitted.cluster.as_ref())?;
     if let Some(out) = &arguments.report {
         let mut detector = Detector::new(fitted.model, fitted.backbone)?;
         let fitted = report::Fitted {
@@ -78,6 +79,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             leave_out: &arguments.leave_out,
             defects: &fitted.defects,
             maps: &mut fitted.maps,
+            cluster: fitted.cluster.as_ref(),
         };
         let page = report::page(fitted, &mut detector, reading)?;
         file::write(out, &page)?;
@@ -139,6 +141,7 @@ pub struct Fitted {
     pub backbone: Backbone,
     pub defects: DefectScores,
     pub maps: HeldOutMaps,
+    cluster: Option<Cluster>,
     /// [`ReadImage::digest`](images::ReadImage::digest) of each image.
     pub seen: HashSet<u64>,
     /// The files that could be read.
@@ -286,6 +289,7 @@ impl Once<'_> {
             backbone,
             defects,
             maps,
+            cluster,
         } = fitted?;
         model.metadata.name_images(&names);
         Ok(Fitted {
@@ -293,6 +297,7 @@ impl Once<'_> {
             backbone,
             defects,
             maps,
+            cluster,
             seen,
             read: readable,
         })

@@ -34,7 +34,7 @@ pub mod unusual;
 pub use anomaly_map::Region;
 pub use backbone::{Device, RuntimeOptions};
 pub use error::{Error, Result};
-pub use fit::{DefectScores, Finished, FitOptions, Fitter, HeldOutMaps};
+pub use fit::{Cluster, DefectScores, Finished, FitOptions, Fitter, HeldOutMaps};
 pub use heads::Recipe;
 pub use near_copies::{CopiesOf, Groups};
 pub use progress::{Cancel, Progress};

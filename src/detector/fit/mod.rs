@@ -1,6 +1,7 @@
 //! From good images to a model: features, head, and a threshold from images that the head has not seen.
 
 mod choice;
+mod cluster;
 mod defects;
 mod embedder;
 mod foreign;
@@ -9,6 +10,7 @@ mod judged;
 mod left_out;
 mod told;
 
+pub use cluster::Cluster;
 pub use defects::DefectScores;
 pub use held_out::HeldOutMaps;
 
@@ -105,6 +107,8 @@ pub struct Finished {
     /// With the method that was chosen.
     pub defects: DefectScores,
     pub maps: HeldOutMaps,
+    /// Where the images that set the threshold are unusual, if in one place: of image scores that are means of patch scores.
+    pub cluster: Option<Cluster>,
 }
 
 /// Takes in good images one by one and makes a [`ModelFile`] of them.
@@ -316,6 +320,7 @@ impl<'a> Fitter<'a> {
         let calibration = Calibration::new(scores)?;
         let threshold = calibration.threshold(rate)?;
         let unusual = self.unusual(&held_out[chosen].good);
+        let cluster = self.cluster(recipe, &held_out[chosen], &counted, rate);
         let map = self.scoring(recipe, &self.samples).map;
         let patches = self.patches_of(&unusual, &held_out[chosen]);
         let maps = HeldOutMaps::new(map, recipe.image_score(), patches);
@@ -372,6 +377,7 @@ impl<'a> Fitter<'a> {
             backbone: self.embedder.backbone,
             defects,
             maps,
+            cluster,
         })
     }
 
