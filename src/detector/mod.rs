@@ -17,6 +17,7 @@ pub(crate) mod head_tensors;
 pub(crate) mod heads;
 pub(crate) mod image_score;
 mod light;
+mod long_tail;
 pub mod method;
 #[cfg(feature = "cli")]
 pub(crate) mod metrics;
@@ -35,6 +36,7 @@ pub use anomaly_map::Region;
 pub use backbone::{Device, RuntimeOptions};
 pub use error::{Error, Result};
 pub use fit::{Cluster, DefectScores, Finished, FitOptions, Fitter, HeldOutMaps};
+pub(crate) use fit::{fit_in_other_light, rejects_other_light};
 pub use heads::Recipe;
 pub use near_copies::{CopiesOf, Groups};
 pub use progress::{Cancel, Progress};

@@ -8,11 +8,13 @@ mod foreign;
 mod held_out;
 mod judged;
 mod left_out;
+mod same_light;
 mod told;
 
 pub use cluster::Cluster;
 pub use defects::DefectScores;
 pub use held_out::HeldOutMaps;
+pub use same_light::{fit_in_other_light, rejects_other_light};
 
 use super::anomaly_map::AnomalyMap;
 use super::backbone::{Backbone, BackboneFile, RuntimeOptions};
@@ -68,6 +70,8 @@ pub struct FitOptions<'a> {
     pub video_of: Option<usize>,
     /// Whether to paint defects on the images, to choose by and to say what each rate finds; always where there is a choice.
     pub paint: bool,
+    /// Whether to make good images brighter and darker, to say how many of them would be rejected.
+    pub light: bool,
     /// Whether images are brought to one level of light.
     pub same_light: bool,
     pub runtime: RuntimeOptions<'a>,
@@ -93,6 +97,7 @@ impl<'a> FitOptions<'a> {
             false_reject_rate: None,
             video_of: None,
             paint: false,
+            light: false,
             same_light: false,
             runtime: RuntimeOptions::default(),
         }
@@ -174,6 +179,7 @@ impl<'a> Fitter<'a> {
         let leveller = options
             .same_light
             .then(|| Leveller::new(None, options.input_size, backbone.normalization()));
+        let defects = Defects::new(options.paint, options.light);
         Ok(Self {
             embedder: Embedder::new(backbone, features, leveller),
             options,
@@ -185,7 +191,7 @@ impl<'a> Fitter<'a> {
             heads,
             looks: Vec::new(),
             groups: None,
-            defects: Defects::new(),
+            defects,
             numbers: Vec::new(),
             came: 0,
             left_out: Vec::new(),
@@ -214,17 +220,15 @@ impl<'a> Fitter<'a> {
                 number % folds
             }
         };
-        if self.options.paint {
-            let normalization = self.embedder.normalization();
-            let embed = |image: ArrayView3<'_, f32>| self.embedder.embed(image);
-            self.defects.paint_on(
-                number,
-                image,
-                normalization,
-                self.options.mask.as_ref(),
-                embed,
-            )?;
-        }
+        let normalization = self.embedder.normalization();
+        let embed = |image: ArrayView3<'_, f32>| self.embedder.embed(image);
+        self.defects.paint_on(
+            number,
+            image,
+            normalization,
+            self.options.mask.as_ref(),
+            embed,
+        )?;
         self.forget();
         for head in &mut self.heads {
             head.add(&patches);
