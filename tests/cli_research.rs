@@ -91,6 +91,29 @@ fn a_self_check_needs_only_good_images() {
     let auroc = output[0]["image_auroc"].as_f64().unwrap();
     assert!((0.7..=1.0).contains(&auroc), "{auroc}");
     assert!(output[0]["pixel_auroc"].as_f64().unwrap() > 0.8);
+    // At the model's own threshold, by kind of defect.
+    let kinds = output[0]["images_by_kind"].as_object().unwrap();
+    assert!(
+        kinds.len() == 4 && kinds.values().all(|images| *images == 4),
+        "{output:?}"
+    );
+    assert!(output[0]["detection"].as_f64().unwrap() > 0.0, "{output:?}");
+    assert!(output[0]["false_rejects"].is_number());
+    let shown = [
+        "eval",
+        "--self-check",
+        "--dataset",
+        path(&root),
+        "--method",
+        "padim-lite",
+    ];
+    let shown = text(&run(shown, 0).stdout);
+    assert!(
+        shown.starts_with("found ")
+            && shown.contains("of 16 defective images at the model's own threshold"),
+        "{shown}"
+    );
+    assert!(shown.contains("of 4 good images"), "{shown}");
     // The same defects every time.
     assert_eq!(json(&check(&["--method", "padim-lite"], 0)), output);
 
@@ -142,11 +165,49 @@ fn a_sweep_measures_each_constant_by_itself() {
         assert!(row["recall"].as_f64().unwrap() > 0.5, "{row}");
     }
     assert_eq!(rows[0]["image_auroc"], 1.0);
+    // Each setting at its own threshold, from images held out: 10 support a rate of 1/11.
+    for row in &rows {
+        assert_eq!(
+            row["detection_by_kind"],
+            serde_json::json!({"blob": 1.0}),
+            "{row}"
+        );
+        assert_eq!(row["detection"], 1.0, "{row}");
+        assert_eq!(row["images_by_kind"]["blob"], 3, "{row}");
+        assert!(row["false_rejects"].as_f64().unwrap() < 1.0, "{row}");
+        let rate = row["false_reject_rate"].as_f64().unwrap();
+        assert!((rate - 1.0 / 11.0).abs() < 1e-9, "{row}");
+    }
+    assert!(rows[2]["threshold"] != rows[0]["threshold"]);
     assert_eq!(
         (&rows[4]["candidates"], &rows[5]["coarse"]),
         (&20.into(), &"query".into())
     );
     assert_eq!(rows[5]["recall"], 1.0, "the query itself misses nothing");
+
+    let arguments = [
+        "sweep",
+        "--dataset",
+        path(&root),
+        "--subspaces",
+        "8",
+        "--bits",
+        "4",
+        "--bank",
+        "500",
+        "--candidates",
+        "20",
+        "--coarse",
+        "query",
+    ];
+    let shown = text(&run(arguments, 0).stdout);
+    let mut lines = shown.lines();
+    let heading = lines.next().unwrap();
+    assert!(heading.contains("found    false  I-AUROC"), "{shown}");
+    assert!(
+        lines.all(|line| line.contains("   3/3  ") && line.len() == heading.len()),
+        "{shown}"
+    );
 
     let said = text(&sweep("7", 1).stderr);
     assert!(

@@ -5,6 +5,7 @@ mod common;
 use common::element::{Rig, frame, info};
 use common::program::{folder, json, run, text};
 use common::{Picture, backbone};
+use gst::prelude::*;
 use gst_video::VideoFormat;
 use gstvadlite::video::meta::{FrameResult, PartResult, Reason};
 use std::f32::consts::TAU;
@@ -132,10 +133,11 @@ fn parts_of(buffer: &gst::Buffer) -> (FrameResult<'static>, Vec<PartResult>) {
 
 fn rig(more: &[(&str, &str)]) -> Rig {
     let (model, _) = model();
+    let backbone = backbone();
     let properties = [
         &[
             ("model", model.to_str().unwrap()),
-            ("backbone", backbone().to_str().unwrap()),
+            ("backbone", backbone.to_str().unwrap()),
             ("post-messages", "all"),
         ][..],
         more,

@@ -11,10 +11,12 @@ use super::options::{FitArguments, ImageArguments, RuntimeArguments};
 use super::report::file;
 use crate::detector::Recipe;
 use crate::detector::backbone::{self, Backbone, DEFAULT_BACKBONE};
-use crate::detector::image_score::ImageScore;
-use crate::detector::model_file::ModelFile;
+use crate::detector::calibration::Calibration;
+use crate::detector::fit_in_other_light;
+use crate::detector::model_file::{Metadata, ModelFile};
 use crate::detector::{
-    Cancel, DefectScores, Detector, Finished, FitOptions, Fitter, Groups, HeldOutMaps, Progress,
+    Cancel, Cluster, DefectScores, Detector, Finished, FitOptions, Fitter, Groups, HeldOutMaps,
+    Progress,
 };
 use crate::geometry::{Input, Size};
 use crate::video::mask;
@@ -69,7 +71,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let reading = arguments.files.reading();
     let mut fitted = fit(&arguments.fit, &arguments.runtime, reading, &paths, asked)?;
     fitted.model.write(&arguments.out)?;
-    said::say(&arguments.out, &fitted.model)?;
+    said::say(&arguments.out, &fitted.model, fitted.cluster.as_ref())?;
     if let Some(out) = &arguments.report {
         let mut detector = Detector::new(fitted.model, fitted.backbone)?;
         let fitted = report::Fitted {
@@ -80,6 +82,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             leave_out: &arguments.leave_out,
             defects: &fitted.defects,
             maps: &mut fitted.maps,
+            cluster: fitted.cluster.as_ref(),
         };
         let page = report::page(fitted, &mut detector, reading)?;
         file::write(out, &page)?;
@@ -141,14 +144,12 @@ pub struct Fitted {
     pub backbone: Backbone,
     pub defects: DefectScores,
     pub maps: HeldOutMaps,
+    cluster: Option<Cluster>,
     /// [`ReadImage::digest`](images::ReadImage::digest) of each image.
     pub seen: HashSet<u64>,
     /// The files that could be read.
     read: Vec<PathBuf>,
 }
-
-/// Share of good images in other light that may be flagged, above the rate that is promised.
-const LIGHT_REJECTS: f64 = 0.02;
 
 /// Fits on these files; unreadable ones are named, skipped and counted. Where good images in other light would be flagged, fits again on
 /// images brought to the same level, and keeps what flags fewer.
@@ -159,7 +160,6 @@ pub fn fit(
     paths: &[PathBuf],
     asked: Asked<'_>,
 ) -> anyhow::Result<Fitted> {
-    let same_light = arguments.same_light;
     let decision = locate::decide(arguments, reading, paths)?;
     let once = Once {
         decision: &decision,
@@ -168,27 +168,21 @@ pub fn fit(
         reading,
         asked,
     };
-    let fitted = once.fit(paths, same_light.unwrap_or(false), true)?;
-    let rejects = |fitted: &Fitted| {
-        let metadata = &fitted.model.metadata;
-        metadata.light_rejects.unwrap_or(0.0) - metadata.false_reject_rate
+    let mut read: Option<Vec<PathBuf>> = None;
+    let fit = |same_light: bool| {
+        // What is wrong with the images is said once.
+        let fitted = once.fit(read.as_deref().unwrap_or(paths), same_light, read.is_none())?;
+        read.get_or_insert_with(|| fitted.read.clone());
+        anyhow::Ok(fitted)
     };
-    // What is published takes images as they are.
-    let published = ImageScore::MapMaximum;
-    let as_published = fitted.model.metadata.image_score() == published;
-    if same_light.is_some() || as_published || rejects(&fitted) <= LIGHT_REJECTS {
-        return Ok(with_warning(fitted));
+    fn metadata(fitted: &Fitted) -> &Metadata {
+        &fitted.model.metadata
     }
-    // What is wrong with the images has been said.
-    let again = once.fit(&fitted.read, true, false)?;
-    Ok(with_warning(if rejects(&again) < rejects(&fitted) {
-        again
-    } else {
-        fitted
-    }))
+    let fitted = fit_in_other_light(arguments.same_light, fit, metadata)?;
+    Ok(with_warning(fitted))
 }
 
-/// Says how many images the model was fitted without.
+/// Says how many images the model was fitted without, and where too few are left for what a line wants.
 fn with_warning(fitted: Fitted) -> Fitted {
     let metadata = &fitted.model.metadata;
     if metadata.left_out > 0 {
@@ -197,6 +191,9 @@ fn with_warning(fitted: Fitted) -> Fitted {
             metadata.left_out,
             metadata.left_out + metadata.good_images
         ));
+    }
+    if let Some(few) = Calibration::few(fitted.model.calibration.scores().len()) {
+        warn(few);
     }
     fitted
 }
@@ -243,6 +240,7 @@ impl Once<'_> {
                 .map(|path| mask::read(path, input_size, roi))
                 .transpose()?,
             paint: true,
+            light: true,
             same_light,
             runtime: runtime.runtime(),
         })?;
@@ -315,6 +313,7 @@ impl Once<'_> {
             backbone,
             defects,
             maps,
+            cluster,
         } = fitted?;
         model.metadata.name_images(&names);
         Ok(Fitted {
@@ -322,6 +321,7 @@ impl Once<'_> {
             backbone,
             defects,
             maps,
+            cluster,
             seen,
             read: readable,
         })

@@ -12,6 +12,7 @@ use crate::detector::embedding::Embedding;
 use crate::detector::heads::Recipe;
 use crate::detector::heads::memory_bank::Coreset;
 use crate::detector::method::{Method, Preset};
+use crate::detector::metrics::Share;
 use crate::detector::samples::{self, Samples};
 use crate::detector::search::two_stage::Coarse;
 use crate::detector::{Cancel, Progress};
@@ -97,22 +98,23 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         features
             .extract(&mut backbone, image?.tensor.view(), &mut embedding)
             .with_context(|| format!("image {}", train[index].display()))?;
-        samples.add(0, &embedding.to_patches());
+        samples.add(index % RECIPE.folds(), &embedding.to_patches());
         bar.inc(1);
         Ok(())
     })?;
     let largest = settings.iter().map(|setting| setting.bank).max();
     let mut progress = Progress::new(show_on(&bar), Cancel::default());
     let coreset = Coreset::select(&samples, largest.unwrap_or(0), &mut progress)?;
-    let vectors = coreset.without(None);
-    let mut trials = settings
-        .into_iter()
-        .map(|setting| Trial::new(setting, &vectors, &samples))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    drop(samples);
-
     let mut map = AnomalyMap::new(shape.grid, MAP, RECIPE.map_sigma(), 0.0);
-    let (mut labels, mut masks) = (Vec::new(), Vec::new());
+    let mut trials = Vec::with_capacity(settings.len());
+    let count = settings.len();
+    for (done, setting) in settings.into_iter().enumerate() {
+        progress.at("setting thresholds", done, count)?;
+        trials.push(Trial::new(setting, &coreset, &samples, shape, &map)?);
+    }
+    drop((samples, coreset));
+
+    let mut masks = Vec::new();
     progress.at("testing", 0, test.len())?;
     let paths: Vec<PathBuf> = test.iter().map(|image| image.path.clone()).collect();
     images::for_each_tensor(&paths, framing, reading, |index, read| {
@@ -120,7 +122,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         features
             .extract(&mut backbone, read?.tensor.view(), &mut embedding)
             .with_context(|| format!("image {}", image.path.display()))?;
-        labels.push(image.defective);
         let mask = match &image.mask {
             Some(mask) => Some(dataset::read_mask(mask, MAP, Roi::WHOLE, reading.limit)?.0),
             None => (!image.defective).then(|| Array2::from_elem((MAP.height, MAP.width), false)),
@@ -140,23 +141,28 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     bar.finish_and_clear();
 
     if !arguments.json {
-        print_line("  m  b      K      k  coarse     I-AUROC  P-AUROC    bytes  head ms  recall")?;
+        print_line(
+            "  m  b      K      k  coarse       found    false  I-AUROC  P-AUROC    bytes  head ms  recall",
+        )?;
     }
     for trial in trials {
-        let row = trial.row(&labels, &masks);
+        let row = trial.row(&test, &masks);
         if arguments.json {
             print_line(&serde_json::to_string(&row)?)?;
             continue;
         }
         let number =
             |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.4}"));
+        let share = |Share { part, whole }: Share| format!("{part}/{whole}");
         print_line(&format!(
-            "{:3} {:2} {:6} {:6}  {:9}  {:>7}  {:>7} {:8} {:8.1}  {:.4}",
+            "{:3} {:2} {:6} {:6}  {:9}  {:>7}  {:>7}  {:>7}  {:>7} {:8} {:8.1}  {:.4}",
             row.subspaces,
             row.bits,
             row.bank,
             row.candidates,
             row.coarse,
+            share(row.decision.found),
+            share(row.decision.false_rejects),
             number(row.image_auroc),
             number(row.pixel_auroc),
             row.head_bytes,

@@ -1,6 +1,7 @@
 //! The threshold from good images alone: a conformal quantile of the scores of held-out good images.
 
 use super::error::FitError;
+use super::long_tail::too_far;
 
 /// False reject rate that a threshold is set for unless asked otherwise, where the number of good images supports it.
 pub const DEFAULT_FALSE_REJECT_RATE: f64 = 0.01;
@@ -75,20 +76,32 @@ impl Calibration {
         DEFAULT_FALSE_REJECT_RATE.max(1.0 / (images as f64 + 1.0))
     }
 
-    /// Where the images at the threshold for a rate and above it are far from the others: without them the threshold would be lower by
-    /// more than the distance of the scores' quartiles, in logarithms.
+    /// The best that so many good images can promise, in words, where it is less than [`DEFAULT_FALSE_REJECT_RATE`].
+    pub fn few(images: usize) -> Option<String> {
+        let smallest = 1.0 / (images as f64 + 1.0);
+        // 99 support 0.01, whatever the rounding.
+        (smallest > DEFAULT_FALSE_REJECT_RATE + 1e-9).then(|| {
+            format!(
+                "{images} good images that differ: at most {:.1} % of good parts falsely rejected can be promised; for {} % show {:.0} or more",
+                (1000.0 * smallest - 1e-9).ceil() / 10.0,
+                100.0 * DEFAULT_FALSE_REJECT_RATE,
+                1.0 / DEFAULT_FALSE_REJECT_RATE - 1.0
+            )
+        })
+    }
+
+    /// The images that lie further up than the tail of the others explains (`long_tail.rs`), where the threshold for a rate is one of
+    /// their scores.
     pub fn long_tail(&self, rate: f64) -> Option<LongTail> {
         let threshold = self.threshold(rate).ok()?;
         let below = self.scores.partition_point(|score| *score < threshold);
+        let count = self.scores.len();
+        let images = too_far(&self.scores, count - below);
         let others = Self {
-            scores: self.scores[..below].to_vec(),
+            scores: self.scores[..count - images].to_vec(),
         };
         let without = others.threshold(rate.max(others.smallest_rate())).ok()?;
-        let width = (self.quantile(0.75) / self.quantile(0.25)).ln();
-        ((threshold / without).ln() > width).then(|| LongTail {
-            images: self.scores.len() - below,
-            without,
-        })
+        (images > 0).then_some(LongTail { images, without })
     }
 
     /// The score below which a fraction `q` of the held-out good images lies (nearest rank).
@@ -118,6 +131,25 @@ mod tests {
             "{error}"
         );
         assert_eq!(up_to(9).threshold(up_to(9).default_rate()).unwrap(), 9.0);
+    }
+
+    #[test]
+    fn few_images_promise_little_and_say_so() {
+        let said = Calibration::few(20).unwrap();
+        assert!(
+            said.contains("20 good")
+                && said.contains("at most 4.8 %")
+                && said.contains("1 % show 99"),
+            "{said}"
+        );
+        // Rounded up, or it would be more than can be promised.
+        assert!(Calibration::few(30).unwrap().contains("at most 3.3 %"));
+        assert!(Calibration::few(98).unwrap().contains("at most 1.1 %"));
+        assert_eq!(Calibration::few(99), None);
+        for images in 10..200u16 {
+            let supported = up_to(images).threshold(DEFAULT_FALSE_REJECT_RATE).is_ok();
+            assert_eq!(Calibration::few(images.into()).is_none(), supported);
+        }
     }
 
     #[test]

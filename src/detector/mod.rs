@@ -18,6 +18,7 @@ pub(crate) mod heads;
 pub(crate) mod image_score;
 mod inspector;
 mod light;
+mod long_tail;
 pub mod method;
 #[cfg(feature = "cli")]
 pub(crate) mod metrics;
@@ -36,7 +37,8 @@ pub mod unusual;
 
 pub use backbone::{Device, RuntimeOptions};
 pub use error::{Error, Result};
-pub use fit::{DefectScores, Finished, FitOptions, FittedPart, Fitter, HeldOutMaps};
+pub use fit::{Cluster, DefectScores, Finished, FitOptions, FittedPart, Fitter, HeldOutMaps};
+pub(crate) use fit::{fit_in_other_light, rejects_other_light};
 pub use heads::Recipe;
 pub use near_copies::{CopiesOf, Groups};
 pub(crate) use parts::levels;
@@ -214,6 +216,21 @@ impl Detector {
         match &mut self.finder {
             Some(finder) => finder.regions(threshold),
             None => self.inspector.scorer.map_mut().regions(threshold),
+        }
+    }
+
+    /// The map of an image that was scored elsewhere, by a head that has not seen it, as this model shows maps: of a part, where the part lies
+    /// in the scene.
+    #[cfg(feature = "cli")]
+    pub(crate) fn laid<'a>(
+        &'a mut self,
+        scene: ArrayView3<'_, f32>,
+        map: ArrayView2<'a, f32>,
+        score: f32,
+    ) -> ArrayView2<'a, f32> {
+        match &mut self.finder {
+            Some(finder) => finder.lay(scene, map, score),
+            None => map,
         }
     }
 

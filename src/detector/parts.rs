@@ -132,19 +132,8 @@ impl PartFinder {
         scene: ArrayView3<'_, f32>,
         inspector: &mut Inspector,
     ) -> Result<f32, InferenceError> {
-        let (_, height, width) = scene.dim();
-        let scene_size = Size::new(height, width);
+        let scene_size = self.begin(scene);
         let scale = self.locator.model().scale;
-        // As fine as the parts' own maps.
-        let fine = scale / MAP_REDUCTION;
-        let size = scene_size.map(|side| ((side as f32 * fine).round() as usize).clamp(1, side));
-        if Size::from(self.map.dim()) != size {
-            self.map = Array2::zeros((size.height, size.width));
-            self.regions = Regions::new(size, size.area() / 64);
-        }
-        self.map.fill(0.0);
-        self.parts.clear();
-        self.locator.locate(scene);
         let mut highest = 0.0f32;
         for index in 0..self.locator.found().len() {
             let found = self.locator.found()[index];
@@ -164,6 +153,40 @@ impl PartFinder {
             self.parts.push(Part::new(&found.pose, scene_size, verdict));
         }
         Ok(highest)
+    }
+
+    /// Lays the map of a part that was scored elsewhere onto its scene, where the first part that can be judged lies, with its score as the
+    /// maximum.
+    pub fn lay(
+        &mut self,
+        scene: ArrayView3<'_, f32>,
+        map: ArrayView2<'_, f32>,
+        score: f32,
+    ) -> ArrayView2<'_, f32> {
+        let size = self.begin(scene);
+        let mut found = self.locator.found().iter();
+        if let Some(found) = found.find(|found| found.state == State::Located) {
+            let scale = self.locator.model().scale;
+            lay_back(&mut self.map, size, map, &found.pose, scale, score);
+        }
+        self.map.view()
+    }
+
+    /// Locates the parts of a scene, of which this is the size; nothing lies on its map yet.
+    fn begin(&mut self, scene: ArrayView3<'_, f32>) -> Size {
+        let (_, height, width) = scene.dim();
+        let size = Size::new(height, width);
+        // As fine as the parts' own maps.
+        let fine = self.locator.model().scale / MAP_REDUCTION;
+        let of_map = size.map(|side| ((side as f32 * fine).round() as usize).clamp(1, side));
+        if Size::from(self.map.dim()) != of_map {
+            self.map = Array2::zeros((of_map.height, of_map.width));
+            self.regions = Regions::new(of_map, of_map.area() / 64);
+        }
+        self.map.fill(0.0);
+        self.parts.clear();
+        self.locator.locate(scene);
+        size
     }
 
     /// What the last inspection found, those that were judged and those that were not.

@@ -95,7 +95,7 @@ impl Scorer {
 
 /// The mean of the `count` highest of the scores, or of all where these are fewer; not a number where one of them is none. `ranked` is
 /// memory to work in.
-fn mean_of_highest(scores: &[f32], count: usize, ranked: &mut Vec<f32>) -> f32 {
+pub(super) fn mean_of_highest(scores: &[f32], count: usize, ranked: &mut Vec<f32>) -> f32 {
     let count = count.clamp(1, scores.len());
     ranked.clear();
     // Of either sign, one that is no number counts as the highest.

@@ -126,6 +126,8 @@ pub struct LearnProgress<'a> {
     pub stage: &'a str,
     /// How much of the phase or stage is done, 0 to 1.
     pub share: f64,
+    /// What the model promises at most to reject of good parts, 0 to 1, once it is done.
+    pub false_reject_rate: Option<f64>,
     /// Nanoseconds, where that can be told.
     pub time_left: Option<u64>,
 }
@@ -141,6 +143,7 @@ impl BusMessage for LearnProgress<'_> {
             .field("outliers", self.outliers)
             .field("stage", self.stage)
             .field("share", self.share)
+            .field_if_some("false-reject-rate", self.false_reject_rate)
             .field_if_some("time-left", self.time_left)
             .build()
     }

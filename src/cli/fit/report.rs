@@ -4,6 +4,7 @@
 //! As the report of `vadlite eval`, with which it shares its parts, the page needs nothing but itself.
 
 mod cards;
+mod mask;
 mod rates;
 
 use super::said;
@@ -13,9 +14,10 @@ use crate::cli::report::charts::{self, Curve, short};
 use crate::cli::report::facts::{self, Fact};
 use crate::detector::calibration::Calibration;
 use crate::detector::model_file::Metadata;
-use crate::detector::{DefectScores, Detector, HeldOutMaps};
+use crate::detector::{Cluster, DefectScores, Detector, HeldOutMaps};
 use askama::Template;
 use cards::Card;
+use mask::Mask;
 use rates::{Row, Stop, share};
 use std::path::{Path, PathBuf};
 
@@ -32,6 +34,7 @@ pub struct Fitted<'a> {
     pub leave_out: &'a [String],
     pub defects: &'a DefectScores,
     pub maps: &'a mut HeldOutMaps,
+    pub cluster: Option<&'a Cluster>,
 }
 
 /// What `fit.html` and the templates that it includes name.
@@ -47,6 +50,8 @@ struct Page<'a> {
     named: usize,
     /// What few images do to the threshold.
     tail: Option<String>,
+    /// What leaves out the place in which the images that set the threshold are unusual.
+    mask: Option<Mask>,
     /// Share of the defects found at the model's own rate.
     found: Option<String>,
     bad_found: Option<String>,
@@ -148,6 +153,10 @@ pub fn page(
         rate: short(100.0 * own),
         named: leave_out.named.len(),
         tail: said::long_tail(&metadata, &calibration),
+        mask: fitted
+            .cluster
+            .map(|cluster| Mask::new(cluster, &metadata))
+            .transpose()?,
         found: share(stop.painted, painted.len()),
         bad_found: share(stop.bad, real.len()),
         more: metadata.good_images + metadata.left_out - first.len() - others.len(),

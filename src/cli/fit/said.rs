@@ -1,6 +1,7 @@
 //! What `vadlite fit` says of the model that it has made: what it keeps, how it was chosen, and what a person should look at.
 
 use crate::cli::console::{print_line, warn};
+use crate::detector::Cluster;
 use crate::detector::calibration::Calibration;
 use crate::detector::model_file::{Metadata, ModelFile};
 use crate::detector::unusual::Unusual;
@@ -9,7 +10,7 @@ use std::path::Path;
 /// Unusual images that are printed; the model names more.
 const PRINTED: usize = 8;
 
-pub fn say(out: &Path, model: &ModelFile) -> anyhow::Result<()> {
+pub fn say(out: &Path, model: &ModelFile, cluster: Option<&Cluster>) -> anyhow::Result<()> {
     let metadata = &model.metadata;
     let copies = match metadata.copies {
         0 => String::new(),
@@ -42,11 +43,31 @@ pub fn say(out: &Path, model: &ModelFile) -> anyhow::Result<()> {
         ))?;
     }
     unusual(metadata)?;
+    if let Some(cluster) = cluster {
+        print_line(&format!(
+            "place       {}. If nobody wants it judged, leave it out with --mask PNG, a picture of the whole image that is black there; --report FILE offers one",
+            place(cluster)
+        ))?;
+    }
     trades(metadata)?;
     if let Some(tail) = long_tail(metadata, &model.calibration) {
         warn(tail);
     }
     Ok(())
+}
+
+/// Where the images that set the threshold are unusual.
+pub fn place(cluster: &Cluster) -> String {
+    format!(
+        "{} of the {} most unusual images, and {} of all {}, are most unusual {}: without it the threshold would be about {:.4} in place of {:.4}",
+        cluster.highest_there,
+        cluster.highest,
+        cluster.images_there,
+        cluster.images,
+        cluster.place,
+        cluster.without,
+        cluster.threshold
+    )
 }
 
 /// How the method was chosen, where it was.
@@ -122,11 +143,12 @@ pub fn long_tail(metadata: &Metadata, calibration: &Calibration) -> Option<Strin
     let tail = calibration.long_tail(metadata.false_reject_rate)?;
     let within = metadata.unusual.iter().filter(|unusual| !unusual.left_out);
     let names: Vec<&str> = within
-        .take(tail.images)
+        .take(tail.images.min(PRINTED))
         .filter_map(|unusual| unusual.file.as_deref())
         .collect();
+    let more = if tail.images > PRINTED { ", …" } else { "" };
     Some(format!(
-        "the threshold is set by {} of {} images: {}; without them it would be {:.4}: look at them, and leave them out with --leave-out if they are not good",
+        "the threshold is set by {} of {} images: {}{more}; without them it would be {:.4}: look at them, and leave them out with --leave-out if they are not good",
         tail.images,
         calibration.scores().len(),
         names.join(", "),

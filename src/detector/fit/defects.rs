@@ -7,7 +7,7 @@ use crate::detector::taps::Normalization;
 use half::f16;
 use ndarray::{Array2, Array3, ArrayView3};
 
-/// Painted images that are held at most. When there are more, every other one goes, and half as many of those to come are painted.
+/// Good images that others are made of at most. When there are more, every other one goes, and half as many of those to come are painted.
 const MOST: usize = 256;
 const SEED: u64 = 7;
 /// Times that a defect is painted until it lies where something is judged.
@@ -44,6 +44,9 @@ pub struct DefectScores {
 
 /// Paints defects on images as they come.
 pub struct Defects {
+    /// Whether defects are painted, and whether the light is changed.
+    paint: bool,
+    light: bool,
     all: Vec<Defect>,
     real: usize,
     /// One image of so many is painted on.
@@ -54,8 +57,10 @@ pub struct Defects {
 }
 
 impl Defects {
-    pub fn new() -> Self {
+    pub fn new(paint: bool, light: bool) -> Self {
         Self {
+            paint,
+            light,
             all: Vec::new(),
             real: 0,
             every: 1,
@@ -80,6 +85,42 @@ impl Defects {
         if !number.is_multiple_of(self.every) {
             return Ok(());
         }
+        let painted = self
+            .paint
+            .then(|| self.painted(image, normalization, judged));
+        let lit = self.light.then(|| {
+            let factor = match self.random.bool() {
+                true => 1.0 + CHANGE,
+                false => 1.0 - CHANGE,
+            };
+            lit(image, normalization, factor)
+        });
+        for (kind, image) in [(Kind::Painted, painted), (Kind::Lit, lit)] {
+            let Some(image) = image else { continue };
+            let patches = embed(image.view())?;
+            self.all.push(Defect {
+                image: number,
+                kind,
+                patches,
+            });
+        }
+        let each = usize::from(self.paint) + usize::from(self.light);
+        if self.all.len() - self.real > each * MOST {
+            self.every *= 2;
+            let every = self.every;
+            self.all
+                .retain(|defect| defect.kind == Kind::Real || defect.image.is_multiple_of(every));
+        }
+        Ok(())
+    }
+
+    /// The image with a defect that touches what is judged.
+    fn painted(
+        &mut self,
+        image: ArrayView3<'_, f32>,
+        normalization: Normalization,
+        judged: Option<&Array2<bool>>,
+    ) -> Array3<f32> {
         let pixels = denormalized(image, normalization);
         let (what, _) = KINDS[self.random.usize(..KINDS.len())];
         let donor = self.donor.as_ref().unwrap_or(&pixels);
@@ -100,27 +141,7 @@ impl Defects {
         }
         normalize(&mut painted, normalization);
         self.donor = Some(pixels);
-        let factor = if self.random.bool() {
-            1.0 + CHANGE
-        } else {
-            1.0 - CHANGE
-        };
-        let lit = lit(image, normalization, factor);
-        for (kind, image) in [(Kind::Painted, painted.view()), (Kind::Lit, lit.view())] {
-            let patches = embed(image)?;
-            self.all.push(Defect {
-                image: number,
-                kind,
-                patches,
-            });
-        }
-        if self.all.len() - self.real > 2 * MOST {
-            self.every *= 2;
-            let every = self.every;
-            self.all
-                .retain(|defect| defect.kind == Kind::Real || defect.image.is_multiple_of(every));
-        }
-        Ok(())
+        painted
     }
 
     /// Takes in the patches of a real one.
@@ -191,7 +212,7 @@ mod tests {
     fn painted_images_are_spread_evenly_and_not_too_many() {
         let image =
             Array3::from_shape_fn((3, 16, 16), |(c, y, x)| (c * 5 + y * x % 7) as f32 / 100.0);
-        let mut defects = Defects::new();
+        let mut defects = Defects::new(true, true);
         let normalization = Normalization::IMAGENET;
         for number in 0..2000 {
             let embed = |painted: ArrayView3<'_, f32>| {

@@ -1,16 +1,20 @@
 //! From good images to a model: features, head, and a threshold from images that the head has not seen.
 
 mod choice;
+mod cluster;
 mod defects;
 mod embedder;
 mod foreign;
 mod held_out;
 mod judged;
 mod left_out;
+mod same_light;
 mod told;
 
+pub use cluster::Cluster;
 pub use defects::DefectScores;
 pub use held_out::HeldOutMaps;
+pub use same_light::{fit_in_other_light, rejects_other_light};
 
 use super::anomaly_map::AnomalyMap;
 use super::backbone::{Backbone, BackboneFile, RuntimeOptions};
@@ -71,6 +75,8 @@ pub struct FitOptions<'a> {
     pub video_of: Option<usize>,
     /// Whether to paint defects on the images, to choose by and to say what each rate finds; always where there is a choice.
     pub paint: bool,
+    /// Whether to make good images brighter and darker, to say how many of them would be rejected.
+    pub light: bool,
     /// Whether images are brought to one level of light.
     pub same_light: bool,
     pub runtime: RuntimeOptions<'a>,
@@ -98,6 +104,7 @@ impl<'a> FitOptions<'a> {
             false_reject_rate: None,
             video_of: None,
             paint: false,
+            light: false,
             same_light: false,
             runtime: RuntimeOptions::default(),
         }
@@ -120,6 +127,8 @@ pub struct Finished {
     /// With the method that was chosen.
     pub defects: DefectScores,
     pub maps: HeldOutMaps,
+    /// Where the images that set the threshold are unusual, if in one place: of image scores that are means of patch scores.
+    pub cluster: Option<Cluster>,
 }
 
 /// Takes in good images one by one and makes a [`ModelFile`] of them.
@@ -185,6 +194,7 @@ impl<'a> Fitter<'a> {
         let leveller = options
             .same_light
             .then(|| Leveller::new(None, options.input_size, backbone.normalization()));
+        let defects = Defects::new(options.paint, options.light);
         Ok(Self {
             embedder: Embedder::new(backbone, features, leveller),
             options,
@@ -196,7 +206,7 @@ impl<'a> Fitter<'a> {
             heads,
             looks: Vec::new(),
             groups: None,
-            defects: Defects::new(),
+            defects,
             numbers: Vec::new(),
             came: 0,
             left_out: Vec::new(),
@@ -225,17 +235,15 @@ impl<'a> Fitter<'a> {
                 number % folds
             }
         };
-        if self.options.paint {
-            let normalization = self.embedder.normalization();
-            let embed = |image: ArrayView3<'_, f32>| self.embedder.embed(image);
-            self.defects.paint_on(
-                number,
-                image,
-                normalization,
-                self.options.mask.as_ref(),
-                embed,
-            )?;
-        }
+        let normalization = self.embedder.normalization();
+        let embed = |image: ArrayView3<'_, f32>| self.embedder.embed(image);
+        self.defects.paint_on(
+            number,
+            image,
+            normalization,
+            self.options.mask.as_ref(),
+            embed,
+        )?;
         self.forget();
         for head in &mut self.heads {
             head.add(&patches);
@@ -331,6 +339,11 @@ impl<'a> Fitter<'a> {
         let calibration = Calibration::new(scores)?;
         let threshold = calibration.threshold(rate)?;
         let unusual = self.unusual(&held_out[chosen].good);
+        // A mask lies on whole pictures.
+        let cluster = match self.options.part {
+            Some(_) => None,
+            None => self.cluster(recipe, &held_out[chosen], &counted, rate),
+        };
         let map = self.scoring(recipe, &self.samples).map;
         let patches = self.patches_of(&unusual, &held_out[chosen]);
         let maps = HeldOutMaps::new(map, recipe.image_score(), patches);
@@ -391,6 +404,7 @@ impl<'a> Fitter<'a> {
             backbone: self.embedder.backbone,
             defects,
             maps,
+            cluster,
         })
     }
 

@@ -1,10 +1,13 @@
 //! What a fit tells of its good images: the most unusual ones, and what other rates would cost and find.
 
 use super::choice::share_above;
+use super::cluster::{Cluster, cluster};
 use super::held_out::{HeldOut, Scored};
 use super::{DefectScores, Fitter};
 use crate::detector::calibration::Calibration;
 use crate::detector::error::FitError;
+use crate::detector::heads::Recipe;
+use crate::detector::image_score::ImageScore;
 use crate::detector::unusual::{Trade, Unusual, place};
 use crate::geometry::Size;
 use std::collections::HashMap;
@@ -59,6 +62,22 @@ impl Fitter<'_> {
         named.truncate(most.saturating_sub(all.len()));
         all.append(&mut named);
         all
+    }
+
+    /// The place in which the images that set the threshold are unusual, where it is one.
+    pub(super) fn cluster(
+        &self,
+        recipe: Recipe,
+        held: &HeldOut,
+        counted: &[usize],
+        rate: f64,
+    ) -> Option<Cluster> {
+        let ImageScore::HighestPatches(patches) = recipe.image_score() else {
+            return None;
+        };
+        let image = |&image: &usize| (held.good[image], &held.patches[image][..]);
+        let images: Vec<_> = counted.iter().map(image).collect();
+        cluster(&images, self.shape().grid, &self.judged, patches, rate)
     }
 
     /// Of the images held: their numbers in the order in which all came.

@@ -87,8 +87,14 @@ impl Coreset {
 
     /// The selected vectors (rows x dimensions, in the order picked), without those of one fold.
     pub fn without(&self, fold: Option<usize>) -> Vec<f32> {
+        self.first_without(usize::MAX, fold)
+    }
+
+    /// The first `count` of these.
+    pub fn first_without(&self, count: usize, fold: Option<usize>) -> Vec<f32> {
         let rows = self.vectors.chunks_exact(self.dimensions).zip(&self.folds);
         rows.filter(|(_, of)| Some(**of) != fold)
+            .take(count)
             .flat_map(|(row, _)| row.iter().copied())
             .collect()
     }

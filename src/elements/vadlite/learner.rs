@@ -4,6 +4,7 @@
 //! runs in a thread of its own.
 
 mod fit;
+mod kept;
 
 use super::VadLite;
 use super::duplicate_filter::DuplicateFilter;
@@ -246,10 +247,12 @@ impl Learner {
         };
         let text = match phase {
             "done" => format!(
-                "the model is learnt from {} frames; {} were left out as outliers, {} as duplicates",
+                "the model is learnt from {} frames; {} were left out as outliers, {} as duplicates{}{}",
                 frames.saturating_sub(fit.outliers),
                 fit.outliers,
-                self.duplicates
+                self.duplicates,
+                if fit.few.is_some() { "; " } else { "" },
+                fit.few.as_deref().unwrap_or_default()
             ),
             "collecting" => format!(
                 "{frames} of {wanted} frames, {} duplicates, {} too fast{}",
@@ -269,6 +272,7 @@ impl Learner {
             outliers: fit.outliers as u64,
             stage: fit.stage,
             share,
+            false_reject_rate: fit.false_reject_rate.filter(|_| finished),
             time_left: left.map(|left| left.as_nanos() as u64),
         };
         Some((progress.structure(), text))

@@ -61,7 +61,10 @@ pub fn draw(
     images::for_each_readable(&paths, framing, reading, &bar, |index, image| {
         let (path, (place, unusual)) = (&paths[index], unusual[index]);
         let drawn = match fitted.maps.of(place, unusual.score) {
-            Some(map) => pictures.of(path, map, unusual.score),
+            Some(map) => {
+                let map = detector.laid(image.tensor.view(), map, unusual.score);
+                pictures.of(path, map, unusual.score)
+            }
             None => {
                 let score = detector.inspect(image.tensor.view())?;
                 pictures.of(path, detector.map(), score)

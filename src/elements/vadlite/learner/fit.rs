@@ -1,12 +1,17 @@
 //! The thread that fits: from image tensors to a model that is written, opened and handed over.
 
+use super::kept::KeptFrames;
 use crate::detector::backbone::{self, DEFAULT_BACKBONE};
+use crate::detector::calibration::Calibration;
 use crate::detector::error::{Error, FitError};
 use crate::detector::heads::Recipe;
 use crate::detector::method::Preset;
+use crate::detector::model_file::ModelFile;
 use crate::detector::progress::{Cancel, Progress};
 use crate::detector::taps::Normalization;
-use crate::detector::{FitOptions, Fitter, RuntimeOptions};
+use crate::detector::{
+    FitOptions, Fitter, RuntimeOptions, fit_in_other_light, rejects_other_light,
+};
 use crate::elements::vadlite::error::SetupError;
 use crate::elements::vadlite::inspection::Inspection;
 use crate::elements::vadlite::loader::Offers;
@@ -50,6 +55,9 @@ pub struct FitState {
     /// When the stage began.
     pub since: Option<Instant>,
     pub outliers: usize,
+    /// What the model promises, and whether that is less than one might expect, in words.
+    pub false_reject_rate: Option<f64>,
+    pub few: Option<String>,
     pub end: Option<FitEnd>,
     /// The thread has told whether it can begin.
     begun: bool,
@@ -168,15 +176,18 @@ impl Thread {
             .as_ref()
             .map_err(|error| setup_error(error, &self.settings))
             .and_then(|path| {
-                Fitter::new(self.options(path)).map_err(|error| setup_error(&error, &self.settings))
+                Fitter::new(self.options(path, false))
+                    .map_err(|error| setup_error(&error, &self.settings))
             });
         self.state.lock().begun = true;
-        let fitter = match fitter {
-            Ok(fitter) => fitter,
-            Err(error) => return drop(begun.send(Err(error))),
+        let (fitter, path) = match (fitter, &resolved) {
+            (Ok(fitter), Ok(path)) => (fitter, path),
+            (Err(error), _) => return drop(begun.send(Err(error))),
+            // Named above.
+            (_, Err(_)) => return,
         };
         let _ = begun.send(Ok(fitter.normalization()));
-        let model = self.learn(fitter, tensors);
+        let model = self.learn(fitter, path, tensors);
         if let Some(element) = self.element.upgrade() {
             let end = match &model {
                 Ok(Some(_)) => "the model is written and opened",
@@ -221,7 +232,7 @@ impl Thread {
         }
     }
 
-    fn options<'a>(&'a self, backbone: &'a Path) -> FitOptions<'a> {
+    fn options<'a>(&'a self, backbone: &'a Path, same_light: bool) -> FitOptions<'a> {
         let settings = &self.settings;
         FitOptions {
             part: None,
@@ -245,7 +256,8 @@ impl Thread {
             false_reject_rate: Some(settings.live.false_reject_rate).filter(|rate| *rate > 0.0),
             video_of: Some(settings.learn_frames as usize),
             paint: false,
-            same_light: false,
+            light: true,
+            same_light,
             runtime: RuntimeOptions {
                 threads: settings.threads as usize,
                 library: settings.onnxruntime.as_deref(),
@@ -255,8 +267,13 @@ impl Thread {
     }
 
     /// The model, written and opened; `None` where nobody wants it any more.
-    fn learn(&self, fitter: Fitter<'_>, tensors: Tensors) -> Result<Option<Inspection>, String> {
-        match self.fit(fitter, tensors) {
+    fn learn(
+        &self,
+        fitter: Fitter<'_>,
+        backbone: &Path,
+        tensors: Tensors,
+    ) -> Result<Option<Inspection>, String> {
+        match self.fit(fitter, backbone, tensors) {
             Ok(true) => Inspection::new(&self.settings)
                 .map(Some)
                 .map_err(|error| error.to_string()),
@@ -266,11 +283,18 @@ impl Thread {
     }
 
     /// Writes the model of all frames; returns whether it was still wanted.
-    fn fit(&self, mut fitter: Fitter<'_>, (tensors, give_back): Tensors) -> Result<bool, Error> {
+    fn fit(
+        &self,
+        mut fitter: Fitter<'_>,
+        backbone: &Path,
+        (tensors, give_back): Tensors,
+    ) -> Result<bool, Error> {
         let mut frames = 0;
+        let mut kept = KeptFrames::new(self.settings.learn_frames as usize, self.input.size);
         for tensor in tensors {
             self.cancel.check()?;
             fitter.add(tensor.view())?;
+            kept.add(tensor.view());
             frames += 1;
             // Fails where the streaming thread has gone.
             let _ = give_back.try_send(tensor);
@@ -288,10 +312,26 @@ impl Thread {
             (state.stage, state.done, state.total) = (stage, done, total);
         };
         let mut progress = Progress::new(report, self.cancel.clone());
-        let outliers = fitter.leave_out_foreign(&mut progress)?;
+        let mut first = Some(fitter);
+        let fit = |same_light: bool| -> Result<(ModelFile, usize), Error> {
+            let mut fitter = match first.take() {
+                Some(fitter) => fitter,
+                None => self.again(backbone, &kept, same_light, &mut progress)?,
+            };
+            let outliers = fitter.leave_out_foreign(&mut progress)?;
+            panic_point("vadlite-learner: finishing");
+            Ok((fitter.finish(&mut progress)?.model, outliers))
+        };
+        // Frames that are gone cannot be brought to another light.
+        let asked = (!kept.are_all_there()).then_some(false);
+        let (model, outliers) = fit_in_other_light(asked, fit, |(model, _)| &model.metadata)?;
+        drop(kept);
         self.state.lock().outliers = outliers;
-        panic_point("vadlite-learner: finishing");
-        let model = fitter.finish(&mut progress)?.model;
+        let few = Calibration::few(model.calibration.scores().len());
+        let mut state = self.state.lock();
+        state.false_reject_rate = Some(model.metadata.false_reject_rate);
+        state.few = few.clone();
+        drop(state);
         let Some(path) = self.settings.model.as_deref() else {
             return Ok(false);
         };
@@ -301,15 +341,51 @@ impl Thread {
         }
         model.write(path)?;
         drop(may_write);
+        let metadata = &model.metadata;
         if let Some(element) = self.element.upgrade() {
             gst::info!(
                 CAT,
                 obj = element,
-                "fitted {} in {:.1?} on {frames} frames, {outliers} of them left out as outliers",
+                "fitted {} in {:.1?} on {frames} frames, {outliers} of them left out as outliers{}",
                 path.display(),
-                start.elapsed()
+                start.elapsed(),
+                match metadata.light_level {
+                    Some(_) => "; they are brought to one level of light",
+                    None => "",
+                }
             );
+            if let Some(rejects) = metadata
+                .light_rejects
+                .filter(|_| rejects_other_light(metadata))
+            {
+                gst::warning!(
+                    CAT,
+                    obj = element,
+                    "in light 15 % brighter or darker {:.0} % of the good parts would be rejected",
+                    100.0 * rejects
+                );
+            }
+            if let Some(few) = few {
+                gst::warning!(CAT, obj = element, "{few}");
+            }
         }
         Ok(true)
+    }
+
+    /// All frames once more, in a fit of its own.
+    fn again<'a>(
+        &'a self,
+        backbone: &'a Path,
+        kept: &KeptFrames,
+        same_light: bool,
+        progress: &mut Progress<'_>,
+    ) -> Result<Fitter<'a>, Error> {
+        let mut fitter = Fitter::new(self.options(backbone, same_light))?;
+        let frames = self.settings.learn_frames as usize;
+        kept.each(|number, frame| -> Result<(), Error> {
+            progress.at("bringing frames to one level of light", number, frames)?;
+            Ok(fitter.add(frame)?)
+        })?;
+        Ok(fitter)
     }
 }
