@@ -55,10 +55,8 @@ const MANY: usize = 6;
 const SAME_AREA: f32 = 0.12;
 /// A blob of less than this share of the frame's largest is a speck.
 const SPECK: f32 = 0.3;
-/// Pixels of the tensor for one of the part, beside what is around it.
+/// By how much the tensor is longer and wider than the typical part: good ones are not all of one size.
 const MARGIN: f32 = 1.12;
-/// The tensor has room for so many of the good parts, by their size.
-const LARGEST: f32 = 0.95;
 /// Pixels of the scene for one of the tensor.
 const FINER: f32 = 1.5;
 /// The scene's longer side.
@@ -214,21 +212,20 @@ impl LocatorFitter {
         }
         let counts: Vec<usize> = self.frames.iter().map(|frame| frame.parts.len()).collect();
         let same = counts.iter().all(|count| *count == counts[0]);
-        let of_parts = |share: f32, value: fn(&Shown) -> f32| {
+        let of_parts = |value: fn(&Shown) -> f32| {
             let values = self.frames.iter().flat_map(|frame| &frame.parts).map(value);
-            quantile(&mut values.collect::<Vec<_>>(), share)
+            median(&mut values.collect::<Vec<_>>())
         };
         let (along, across) = (|part: &Shown| part.0.length, |part: &Shown| part.0.width);
         let longer = |part: &Shown| part.0.length.max(part.0.width);
-        let long = of_parts(0.5, |part| part.2) > LONG;
-        let (mut length, mut width) = (of_parts(0.5, along), of_parts(0.5, across));
-        let mut most = (of_parts(LARGEST, along), of_parts(LARGEST, across));
+        let long = of_parts(|part| part.2) > LONG;
+        let (mut length, mut width) = (of_parts(along), of_parts(across));
         if !long {
             // Its axes mean nothing: a round part lies in a square, a square one at any angle in the circle around it.
-            (length, most.0) = (of_parts(0.5, longer), of_parts(LARGEST, longer));
-            (width, most.1) = (length, most.0);
+            length = of_parts(longer);
+            width = length;
         }
-        let (tensor, scale) = tensor_of(most.0, most.1, pixels);
+        let (tensor, scale) = tensor_of(length, width, pixels);
         let turns = if long { 2 } else { TURNS };
         let Some((template, poses, likeness)) = self.learn_template(tensor, scale, turns) else {
             return Verdict::None("its parts have no picture in common".into());
