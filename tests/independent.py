@@ -81,6 +81,8 @@ class Network:
         return np.concatenate(taps).astype(np.float64)
 
     def image_score(self, patches):
+        if highest := self.metadata.get("highest_patches"):
+            return np.sort(patches, axis=None)[-highest:].mean()
         height, width = self.metadata["map_size"]
         offset = self.metadata["map_offset"]
         return blur(upsample(patches, height, width, offset), self.metadata["map_sigma"]).max()
