@@ -234,11 +234,14 @@ impl Once<'_> {
             roi,
             false_reject_rate: arguments.false_reject_rate,
             video_of: None,
-            mask: arguments
-                .mask
-                .as_deref()
-                .map(|path| mask::read(path, input_size, roi))
-                .transpose()?,
+            mask: match &decision.mask {
+                Some(mask) => Some(mask.clone()),
+                None => arguments
+                    .mask
+                    .as_deref()
+                    .map(|path| mask::read(path, input_size, roi))
+                    .transpose()?,
+            },
             paint: true,
             light: true,
             same_light,

@@ -26,17 +26,23 @@ pub enum Demand {
 #[derive(Debug, Clone)]
 pub enum Verdict {
     /// There are parts to locate.
-    Part {
-        model: PartModel,
-        /// Of the part's tensor.
-        tensor: Size,
-        /// The mean picture, 0 to 255.
-        template: Array2<u8>,
-        /// In a sentence, for people.
-        said: String,
-    },
+    Part(Box<Learnt>),
     /// The whole picture is judged, for this reason.
     None(String),
+}
+
+/// What is learnt of a part.
+#[derive(Debug, Clone)]
+pub struct Learnt {
+    pub model: PartModel,
+    /// Of the part's tensor.
+    pub tensor: Size,
+    /// The mean picture, 0 to 255.
+    pub template: Array2<u8>,
+    /// Where in the tensor a part may be, and what is near it: the rest is background, which nobody wants judged.
+    pub mask: Array2<bool>,
+    /// In a sentence, for people.
+    pub said: String,
 }
 
 /// The longer side of the scenes that are learnt from.
@@ -69,6 +75,10 @@ const LIKENESS: f32 = 0.5;
 /// Parts that lie closer together than this share of the picture's longer side, and turn by less, lie as they should.
 const STILL: f32 = 0.01;
 const STILL_ANGLE: f32 = 3.0;
+/// The silhouette's resolution in pixels of the tensor, how far around it is judged as well, and the share of parts that is too few for it.
+const STEP: usize = 4;
+const AROUND: isize = 12;
+const SELDOM: f32 = 0.02;
 /// Times that the mean picture is made anew.
 const ROUNDS: usize = 4;
 
@@ -80,6 +90,9 @@ struct Frame {
     scene: Size,
     grey: Plane,
     coarse: Plane,
+    /// Where things lie, and pixels of the scene for one of it.
+    solid: Plane,
+    unit: f32,
     /// The largest first.
     parts: Vec<Shown>,
     /// Things that the frame's edge cuts.
@@ -143,10 +156,16 @@ impl LocatorFitter {
         let mut coarse = Plane::default();
         coarse.reduced(&grey, COARSE);
         let (background, contrast) = self.segmenter.background();
+        let solid = Plane {
+            size: self.small.size,
+            values: self.segmenter.solid(),
+        };
         self.frames.push(Frame {
             scene: Size::new(height, width),
             grey,
             coarse,
+            solid,
+            unit,
             parts,
             cut,
             background,
@@ -307,12 +326,13 @@ impl LocatorFitter {
             (100.0 * size).ceil(),
             100.0 * moves.share,
         );
-        Verdict::Part {
+        Verdict::Part(Box::new(Learnt {
             model,
             tensor,
             template: quantised(&template, tensor),
+            mask: self.silhouette(&poses, tensor, scale),
             said,
-        }
+        }))
     }
 
     /// The mean picture (of mean 0 and deviation 1) of the largest part of each frame, their poses, and how like it each is.
@@ -363,6 +383,32 @@ impl LocatorFitter {
                 .unzip();
         }
         Some((mean, poses, likeness))
+    }
+
+    /// Where in the tensor any good part is, and a little farther.
+    fn silhouette(&self, poses: &[Pose], tensor: Size, scale: f32) -> Array2<bool> {
+        let Size { height, width } = tensor;
+        let mut covered = Array2::from_elem((height / STEP, width / STEP), 0.0f32);
+        for (frame, pose) in self.frames.iter().zip(poses) {
+            for ((row, column), covered) in covered.indexed_iter_mut() {
+                let middle = |index: usize, side: usize| {
+                    ((index * STEP + STEP / 2) as f32 - side as f32 / 2.0) / scale
+                };
+                let (x, y) = pose.place(middle(column, width), middle(row, height));
+                let solid = frame.solid.at(x / frame.unit - 0.5, y / frame.unit - 0.5);
+                *covered += solid / self.frames.len() as f32;
+            }
+        }
+        let reach = AROUND / STEP as isize;
+        Array2::from_shape_fn((height, width), |(y, x)| {
+            let near =
+                (-reach..=reach).flat_map(|down| (-reach..=reach).map(move |right| (down, right)));
+            let mut near = near.filter_map(|(down, right)| {
+                let row = (y / STEP).checked_add_signed(down)?;
+                covered.get((row, (x / STEP).checked_add_signed(right)?))
+            });
+            near.any(|covered| *covered > SELDOM)
+        })
     }
 
     /// By how much places and angles differ.

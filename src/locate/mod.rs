@@ -14,7 +14,7 @@ mod template;
 mod track;
 mod warp;
 
-pub use fit::{Demand, ENOUGH, LocatorFitter, SCENE, Verdict, template_size};
+pub use fit::{Demand, ENOUGH, Learnt, LocatorFitter, SCENE, Verdict, template_size};
 pub use pose::Pose;
 pub use template::TEMPLATE_REDUCTION;
 pub use track::{Seen, Track, Tracker};

@@ -91,6 +91,12 @@ impl Segmenter {
         pose::of_pixels(&self.places, &mut self.memory)
     }
 
+    /// Where things lie, 1, and where there is background, 0; height x width of the picture.
+    pub fn solid(&self) -> Vec<f32> {
+        let solid = self.mask.iter();
+        solid.map(|solid| if *solid { 1.0 } else { 0.0 }).collect()
+    }
+
     pub fn elongation(&mut self, blob: Blob) -> f32 {
         self.collect(blob);
         pose::elongation(&self.places)
@@ -317,8 +323,12 @@ impl Segmenter {
     fn is_cut(&self, blob: &Blob) -> bool {
         let Size { height, width } = self.size;
         let is = |at: usize| self.labels[at] == blob.label && self.raw[at];
-        (blob.columns.0..blob.columns.1).any(|x| is(x) || is((height - 1) * width + x))
-            || (blob.rows.0..blob.rows.1).any(|y| is(y * width) || is(y * width + width - 1))
+        // One pixel more: of one that is cut by less the outermost pixel may be half background.
+        let near = |side: usize| [0, 1.min(side - 1), side.saturating_sub(2), side - 1];
+        (blob.columns.0..blob.columns.1)
+            .any(|x| near(height).into_iter().any(|y| is(y * width + x)))
+            || (blob.rows.0..blob.rows.1)
+                .any(|y| near(width).into_iter().any(|x| is(y * width + x)))
     }
 
     /// Tells parts that touch from each other, where that many of the typical area and width come apart: adds them to `pieces`.

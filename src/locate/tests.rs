@@ -104,12 +104,13 @@ fn fitted(made: &mut Made) -> Locator {
         fitter.add(made.scene(&[part]).view());
     }
     match fitter.finish(Demand::Auto, 224 * 224, 512) {
-        Verdict::Part {
-            mut model,
-            tensor,
-            template,
-            ..
-        } => {
+        Verdict::Part(learnt) => {
+            let Learnt {
+                mut model,
+                tensor,
+                template,
+                ..
+            } = *learnt;
             // Scenes are 512 pixels long here, whatever would be asked for; the fit takes them for its own.
             let factor = 512.0 / model.scene as f32;
             model.scale /= factor;
@@ -261,7 +262,7 @@ fn there_is_nothing_to_locate_on_a_surface_or_where_all_lies_as_it_should() {
         let mut fitter = LocatorFitter::new(LEVELS);
         (0..20).for_each(|number| fitter.add(scenes(number).view()));
         match fitter.finish(demand, 224 * 224, 512) {
-            Verdict::Part { .. } => None,
+            Verdict::Part(_) => None,
             Verdict::None(reason) => Some(reason),
         }
     };

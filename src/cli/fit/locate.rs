@@ -7,9 +7,11 @@ use crate::detector::method::Preset;
 use crate::detector::taps::Normalization;
 use crate::detector::{FittedPart, levels};
 use crate::geometry::{Grid, Input, Size};
-use crate::locate::{Demand, ENOUGH, Levels, Locator, LocatorFitter, SCENE, State, Verdict};
+use crate::locate::{
+    Demand, ENOUGH, Learnt, Levels, Locator, LocatorFitter, SCENE, State, Verdict,
+};
 use anyhow::bail;
-use ndarray::{Array3, ArrayView3};
+use ndarray::{Array2, Array3, ArrayView3};
 use std::path::PathBuf;
 
 /// Levels as they are, 0 to 1.
@@ -22,8 +24,9 @@ const PLAIN: Normalization = Normalization {
 #[derive(Debug, Clone, Default)]
 pub struct Decision {
     pub part: Option<FittedPart>,
-    /// Of a part's tensor.
+    /// Of a part's tensor, and what is judged of it.
     pub tensor: Option<Size>,
+    pub mask: Option<Array2<bool>>,
     /// Why, where it was asked.
     pub said: Option<String>,
 }
@@ -75,16 +78,21 @@ pub fn decide(
     bar.finish_and_clear();
     let pixels = usize::from(arguments.size).pow(2);
     match fitter.finish(demand, pixels, longest) {
-        Verdict::Part {
-            model,
-            tensor,
-            template,
-            said,
-        } => Ok(Decision {
-            part: Some(FittedPart { model, template }),
-            tensor: Some(tensor),
-            said: Some(said),
-        }),
+        Verdict::Part(learnt) => {
+            let Learnt {
+                model,
+                tensor,
+                template,
+                mask,
+                said,
+            } = *learnt;
+            Ok(Decision {
+                part: Some(FittedPart { model, template }),
+                tensor: Some(tensor),
+                mask: Some(mask),
+                said: Some(said),
+            })
+        }
         Verdict::None(reason) if demand == Demand::Part => {
             bail!("--locate part: {reason}")
         }
