@@ -221,11 +221,7 @@ fn what_passes_uninspected_is_rejected_where_asked_for() {
         .iter()
         .map(|message| (message.get("held").unwrap(), message.get("time").unwrap()))
         .collect();
-    // Before, it may have been held from the end of a pulse to the frame at 200 ms.
-    assert!(
-        held.ends_with(&[(true, 700 * MS), (false, 2000 * MS)]),
-        "{held:?}"
-    );
+    assert_eq!(held, [(true, 700 * MS), (false, 2000 * MS)]);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
         warnings[0].contains("no inspected frame for 500 ms"),
