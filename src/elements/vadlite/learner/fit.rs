@@ -51,6 +51,8 @@ pub struct FitState {
     pub since: Option<Instant>,
     pub outliers: usize,
     pub end: Option<FitEnd>,
+    /// The model is on the disk.
+    pub written: bool,
     /// The thread has told whether it can begin.
     begun: bool,
 }
@@ -298,6 +300,7 @@ impl Thread {
             return Ok(false);
         }
         model.write(path)?;
+        self.state.lock().written = true;
         drop(may_write);
         if let Some(element) = self.element.upgrade() {
             gst::info!(
