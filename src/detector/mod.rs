@@ -34,6 +34,8 @@ pub mod unusual;
 pub use anomaly_map::Region;
 pub use backbone::{Device, RuntimeOptions};
 pub use error::{Error, Result};
+#[cfg(feature = "cli")]
+pub(crate) use fit::foreign::fence as foreign_above;
 pub use fit::{DefectScores, Finished, FitOptions, Fitter, HeldOutMaps};
 pub use heads::Recipe;
 pub use near_copies::{CopiesOf, Groups};

@@ -3,7 +3,7 @@
 mod choice;
 mod defects;
 mod embedder;
-mod foreign;
+pub(super) mod foreign;
 mod held_out;
 mod judged;
 mod left_out;
