@@ -126,6 +126,31 @@ fn calibrate_sets_the_threshold_on_the_images_of_today() {
     assert_eq!(after.metadata.created, before.metadata.created);
     assert_eq!(after.head_bytes(), before.head_bytes());
 
+    assert!(
+        !String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("far from the others")
+    );
+
+    // A hand in one of them: it sets the threshold, which is said with its name.
+    let mut picture = other_lamp(4000);
+    for (at, pixel) in picture.rgb.chunks_exact_mut(3).enumerate() {
+        if at % 320 > 60 && at % 320 < 260 && at / 320 > 60 {
+            pixel.copy_from_slice(&[230, 180, 150]);
+        }
+    }
+    let image = image::RgbImage::from_raw(picture.width as u32, picture.height as u32, picture.rgb);
+    let hand = folder.join("hand.png");
+    image.unwrap().save(&hand).unwrap();
+    let output = run(&[]);
+    std::fs::remove_file(&hand).unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{text}");
+    assert!(
+        text.contains("1 of 31 images that are far from the others: hand.png"),
+        "{text}"
+    );
+
     let output = run(&["--false-reject-rate", "0.01"]);
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));

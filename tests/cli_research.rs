@@ -167,12 +167,12 @@ fn a_sweep_measures_each_constant_by_itself() {
     assert_eq!(rows[0]["image_auroc"], 1.0);
     // Each setting at its own threshold, from images held out: 10 support a rate of 1/11.
     for row in &rows {
-        assert_eq!(
-            row["detection_by_kind"],
-            serde_json::json!({"blob": 1.0}),
+        assert_eq!(row["detection"], row["detection_by_kind"]["blob"], "{row}");
+        // Four bits, or a bank of one image, tell nothing apart here.
+        assert!(
+            row["detection"] == 1.0 || row["image_auroc"] != 1.0,
             "{row}"
         );
-        assert_eq!(row["detection"], 1.0, "{row}");
         assert_eq!(row["images_by_kind"]["blob"], 3, "{row}");
         let false_rejects = row["false_rejects"].as_f64().unwrap();
         assert!((0.0..=1.0).contains(&false_rejects), "{row}");
@@ -206,7 +206,7 @@ fn a_sweep_measures_each_constant_by_itself() {
     let heading = lines.next().unwrap();
     assert!(heading.contains("found    false  I-AUROC"), "{shown}");
     assert!(
-        lines.all(|line| line.contains("   3/3  ") && line.len() == heading.len()),
+        lines.all(|line| line.contains("/3      ") && line.len() == heading.len()),
         "{shown}"
     );
 

@@ -6,6 +6,7 @@ use common::element::{FORMATS, Rig, Seen, bytes, frame, info, init, structure};
 use common::{Part, Picture, assert_close};
 use gst_video::VideoFormat as F;
 use gst_video::{VideoFrameRef, VideoInfo};
+use gstvadlite::detector::model_file::ModelFile;
 use std::collections::BTreeSet;
 
 fn defective() -> Part {
@@ -447,4 +448,37 @@ fn a_meta_larger_than_the_caps_is_looked_at_and_drawn_into_as_the_caps_say() {
         assert_eq!(bytes(&taller), bytes(&plain), "{format:?}");
     }
     assert_eq!(rig.stat::<u64>("failed"), 0);
+}
+
+/// A camera of 12 bits in samples of 16: white is 4095 for a model that was learnt from such images, and 65535 for another.
+#[test]
+fn grey_frames_of_16_bits_are_scaled_as_the_model_says() {
+    let picture = defective().picture(320, 240).grey();
+    let expected = Rig::new(&[]).inspect(&picture, F::Gray8).score;
+    let samples: Vec<u8> = picture
+        .rgb
+        .chunks_exact(3)
+        .flat_map(|pixel| (u16::from(pixel[0]) * 257 / 16).to_le_bytes())
+        .collect();
+    let info = VideoInfo::builder(F::Gray16Le, 320, 240).build().unwrap();
+    let mut model = ModelFile::read(&common::model().path).unwrap();
+    model.metadata.sample_bits = Some(12);
+    let path = common::scratch().join("twelve-bits.vadlite");
+    model.write(&path).unwrap();
+    let score = |properties: &[(&str, &str)]| {
+        let mut rig = Rig::new(properties);
+        rig.set_info(&info);
+        Seen::of(&rig.pass(gst::Buffer::from_slice(samples.clone()))).score
+    };
+    assert_close(
+        "12 bits",
+        score(&[("model", path.to_str().unwrap())]),
+        expected,
+        0.03,
+    );
+    let dark = score(&[]);
+    assert!(
+        (dark - expected).abs() > 0.1 * expected,
+        "{dark} {expected}"
+    );
 }

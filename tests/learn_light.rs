@@ -3,7 +3,7 @@
 mod common;
 
 use common::element::{Seen, frame, info};
-use common::{Part, Picture, scratch};
+use common::{Part, Picture, Random, scratch};
 use gst::prelude::*;
 use gst_video::VideoFormat as F;
 use gstvadlite::detector::model_file::ModelFile;
@@ -15,10 +15,13 @@ const FRAMES: usize = 100;
 const SHOWN: usize = 600;
 const SIZE: (usize, usize) = (320, 240);
 
+/// A part under a lamp of this brightness. A camera counts what comes in and has noise of its own: rounding what was rounded before would
+/// draw steps into the picture that no camera shows.
 fn dimmed(part: Part, light: f64) -> Picture {
     let mut picture = part.picture(SIZE.0, SIZE.1);
+    let mut random = Random::new(part.seed + 2_000_000);
     for sample in &mut picture.rgb {
-        *sample = (f64::from(*sample) * light).round() as u8;
+        *sample = (f64::from(*sample) * light + random.unit()) as u8;
     }
     picture
 }
@@ -71,33 +74,43 @@ fn show(model: &Path, properties: &str, pictures: impl Iterator<Item = Picture>)
 
 #[test]
 fn a_dimmer_lamp_is_no_defect() {
-    let method = "padim-lite";
-    let model = scratch().join(format!("lamp-{method}.vadlite"));
-    let learnt = (0..SHOWN as u64).map(|seed| dimmed(Part::good(seed), 1.0));
-    let dim = (6000..6040).map(|seed| dimmed(Part::good(seed), 0.85));
-    let bad = (0..10).map(|number| {
-        dimmed(
-            Part::defective(5000 + number, 0.35 + 0.03 * number as f64, 0.5),
-            0.85,
-        )
-    });
-    let seen = show(
-        &model,
-        &format!("method={method}"),
-        learnt.chain(dim).chain(bad),
-    );
-    let metadata = ModelFile::read(&model).unwrap().metadata;
-    assert_eq!(metadata.good_images + metadata.left_out, FRAMES);
-    // Without one level of light they would be flagged wholesale.
-    assert!(
-        metadata.light_level.is_some(),
-        "{method}: {:?}",
-        metadata.light_rejects
-    );
-    let (dim, bad) = seen[SHOWN..].split_at(40);
-    assert!(dim.iter().chain(bad).all(|seen| seen.inspected));
-    let flagged = |seen: &[Seen]| seen.iter().filter(|seen| seen.flagged).count();
-    // One in a hundred is allowed; more than four of 40 has a chance of 1 in 20,000.
-    assert!(flagged(dim) <= 4, "{method}: {} of 40", flagged(dim));
-    assert_eq!(flagged(bad), 10, "{method}");
+    for method in ["auto", "padim-lite"] {
+        let model = scratch().join(format!("lamp-{method}.vadlite"));
+        let learnt = (0..SHOWN as u64).map(|seed| dimmed(Part::good(seed), 1.0));
+        let plain = (6000..6040).map(|seed| dimmed(Part::good(seed), 1.0));
+        let dim = (6000..6040).map(|seed| dimmed(Part::good(seed), 0.85));
+        let bad = (0..10).map(|number| {
+            dimmed(
+                Part::defective(5000 + number, 0.35 + 0.03 * number as f64, 0.5),
+                0.85,
+            )
+        });
+        let seen = show(
+            &model,
+            &format!("method={method}"),
+            learnt.chain(plain).chain(dim).chain(bad),
+        );
+        let metadata = ModelFile::read(&model).unwrap().metadata;
+        assert_eq!(metadata.good_images + metadata.left_out, FRAMES);
+        // Without one level of light they would be flagged wholesale.
+        assert!(
+            metadata.light_level.is_some(),
+            "{method}: {:?}",
+            metadata.light_rejects
+        );
+        let (plain, others) = seen[SHOWN..].split_at(40);
+        let (dim, bad) = others.split_at(40);
+        assert!(
+            plain
+                .iter()
+                .chain(dim)
+                .chain(bad)
+                .all(|seen| seen.inspected)
+        );
+        let flagged = |seen: &[Seen]| seen.iter().filter(|seen| seen.flagged).count();
+        // Without, nearly all are. Gain lifts the camera's noise a little: one in ten is flagged.
+        assert!(flagged(plain) <= 4, "{method}: {} of 40", flagged(plain));
+        assert!(flagged(dim) <= 8, "{method}: {} of 40", flagged(dim));
+        assert_eq!(flagged(bad), 10, "{method}");
+    }
 }

@@ -250,14 +250,16 @@ fn every_part_has_one_id_one_decision_and_its_defect_is_shown_where_it_is() {
         let of = |part: &&&gst::Structure| part.get::<u64>("id").unwrap() == *id;
         assert_eq!(left.iter().filter(of).count(), 1, "{left:?}");
     }
-    let flagged = |part: &&&gst::Structure| part.get::<bool>("flagged").unwrap();
-    let flagged: Vec<u64> = left
-        .iter()
-        .filter(flagged)
-        .map(|part| part.get("id").unwrap())
-        .collect();
+    // Of a model of 40 images one good view in forty may be flagged.
     let bad_id = ids.iter().find(|(upper, _)| !upper).unwrap().1;
-    assert_eq!(flagged, [bad_id]);
+    for part in &left {
+        let views: u32 = part.get("inspected").unwrap();
+        let flagged: u32 = part.get("frames-flagged").unwrap();
+        match part.get::<u64>("id").unwrap() == bad_id {
+            true => assert!(2 * flagged > views && views > 5, "{part:?}"),
+            false => assert!(flagged <= 1, "{part:?}"),
+        }
+    }
     // 24 pixels in 40 ms: one and a half widths a second.
     let speed: f64 = left[0].get("speed-x").unwrap();
     assert!((speed - 1.5).abs() < 0.15, "{speed}");

@@ -37,6 +37,8 @@ pub mod unusual;
 
 pub use backbone::{Device, RuntimeOptions};
 pub use error::{Error, Result};
+#[cfg(feature = "cli")]
+pub(crate) use fit::foreign::fence as foreign_above;
 pub use fit::{Cluster, DefectScores, Finished, FitOptions, FittedPart, Fitter, HeldOutMaps};
 pub(crate) use fit::{fit_in_other_light, rejects_other_light};
 pub use heads::Recipe;

@@ -4,7 +4,7 @@ mod choice;
 mod cluster;
 mod defects;
 mod embedder;
-mod foreign;
+pub(super) mod foreign;
 mod held_out;
 mod judged;
 mod left_out;

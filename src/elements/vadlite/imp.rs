@@ -147,9 +147,7 @@ impl VadLite {
                     }
                     drop(stats);
                     if learning {
-                        // Started again, the element goes on with the model rather than learn another one over it.
-                        self.settings.lock().mode = Mode::Detect;
-                        self.obj().notify("mode");
+                        self.has_learnt();
                     }
                 }
                 Event::Message(structure) => {
@@ -177,6 +175,12 @@ impl VadLite {
                 ),
             }
         }
+    }
+
+    /// Started again, the element goes on with the model rather than learn another one over it.
+    fn has_learnt(&self) {
+        self.settings.lock().mode = Mode::Detect;
+        self.obj().notify("mode");
     }
 
     /// A threshold cannot be had: its properties go back to those in force, unless they were set again.
@@ -414,7 +418,10 @@ impl BaseTransformImpl for VadLite {
         *self.wanted.lock() = None;
         // Without the locks: their threads may need them to end.
         let session = self.session.lock().take();
-        drop(session);
+        let learnt = session.is_some_and(|mut session| session.stop());
+        if learnt {
+            self.has_learnt();
+        }
         let export = self.export.lock().take();
         drop(export);
         gst::debug!(CAT, imp = self, "stopped in {:.1?}", start.elapsed());

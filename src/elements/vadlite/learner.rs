@@ -293,6 +293,12 @@ impl Learner {
         self.fit.state().end == Some(FitEnd::HandedOver)
     }
 
+    /// Whether a model is on the disk that can be used, as far as is known. For certain once it has given up.
+    pub fn has_written(&self) -> bool {
+        let state = self.fit.state();
+        state.written && state.end != Some(FitEnd::Failed)
+    }
+
     /// Whether the fitting thread has given up; it has said why.
     pub fn failed(&self) -> bool {
         match self.fit.state().end {

@@ -245,13 +245,24 @@ impl Session {
     }
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
+impl Session {
+    /// Asks all threads to end. Returns whether a model is learnt that no frame has come for.
+    pub fn stop(&mut self) -> bool {
         // All threads first: they are waited for together, not one after the other.
         self.loader.stop();
-        if let ActiveMode::Learn(learner) = &mut self.mode {
-            learner.give_up();
+        match &mut self.mode {
+            ActiveMode::Detect(_) => false,
+            ActiveMode::Learn(learner) => {
+                learner.give_up();
+                learner.has_written()
+            }
         }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

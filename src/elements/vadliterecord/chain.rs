@@ -50,8 +50,8 @@ impl Chain {
             elements: Vec::new(),
             caps: None,
         };
-        if takes_only(&encoder, NVMM) {
-            chain.elements.push(make(NVIDIA_CONVERTER)?);
+        if let Some(converter) = converter(&encoder) {
+            chain.elements.push(make(converter)?);
         }
         let gives = |media| {
             let pad = encoder.static_pad("src");
@@ -68,6 +68,11 @@ impl Chain {
         }
         Ok(chain)
     }
+}
+
+/// What copies frames to where an encoder takes them, where it takes them nowhere else.
+fn converter(encoder: &gst::Element) -> Option<&'static str> {
+    takes_only(encoder, NVMM).then_some(NVIDIA_CONVERTER)
 }
 
 /// Whether an element takes frames in this memory and in no other.
@@ -106,6 +111,37 @@ fn tune(encoder: &gst::Element) {
     for (name, value) in properties {
         if encoder.find_property(name).is_some() {
             encoder.set_property_from_str(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encoder_that_takes_nvidias_memory_only_gets_its_converter() {
+        gst::init().unwrap();
+        let encoder = |caps: &str| {
+            let caps: gst::Caps = caps.parse().unwrap();
+            let (sink, always) = (gst::PadDirection::Sink, gst::PadPresence::Always);
+            let template = gst::PadTemplate::new("sink", sink, always, &caps).unwrap();
+            let bin = gst::Bin::new();
+            bin.add_pad(&gst::Pad::from_template(&template)).unwrap();
+            bin.upcast::<gst::Element>()
+        };
+        for (caps, expected) in [
+            ("video/x-raw(memory:NVMM)", Some("nvvidconv")),
+            (
+                "video/x-raw(memory:NVMM),format=NV12; video/x-raw(memory:NVMM),format=I420",
+                Some("nvvidconv"),
+            ),
+            ("video/x-raw; video/x-raw(memory:NVMM)", None),
+            ("video/x-raw", None),
+            ("ANY", None),
+            ("EMPTY", None),
+        ] {
+            assert_eq!(converter(&encoder(caps)), expected, "{caps}");
         }
     }
 }

@@ -380,7 +380,7 @@ impl Stream {
         let next = &mut self.format.lock().next_key;
         let wants = time.is_some_and(|time| next.is_none_or(|next| time >= next));
         if wants {
-            *next = time.map(|time| time + KEY_EVERY);
+            *next = time.and_then(|time| time.checked_add(KEY_EVERY));
         }
         wants
     }

@@ -2,6 +2,8 @@
 
 /// Least time between two frames, in nanoseconds: Matroska keeps milliseconds.
 const STEP: u64 = 1_000_000;
+/// No frame is later, in 292 years: what is added to times stays a number, and the largest one means none.
+const LATEST: u64 = i64::MAX as u64;
 /// How far time stamps of a live source may be ahead of the time that has passed before they have jumped.
 const AHEAD: i128 = 30_000_000_000;
 /// How far time stamps may go back before they have jumped.
@@ -10,7 +12,7 @@ const BACK: i128 = 2_000_000_000;
 /// What is wrong with a time stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// There is none, or none within its segment.
+    /// There is none, or none within its segment, or none that can be meant.
     Missing,
     /// It does not follow on the one before; the times go on from there.
     Jumped,
@@ -45,6 +47,11 @@ pub struct Timeline {
 impl Timeline {
     /// The time of a frame, and what is wrong with its time stamp.
     pub fn time(&mut self, frame: Arrival) -> (u64, Option<Fault>) {
+        // A number that is no time says nothing.
+        let frame = Arrival {
+            stamp: frame.stamp.filter(|stamp| *stamp <= LATEST),
+            ..frame
+        };
         let (time, fault) = match (frame.stamp, self.last) {
             (None, None) => (frame.clock.unwrap_or(0), Some(Fault::Missing)),
             (None, Some((last, before))) => {
@@ -60,7 +67,7 @@ impl Timeline {
             (Some(stamp), Some(last)) => self.follow(stamp, last, frame),
         };
         let least = self.last.map_or(0, |(last, _)| last.saturating_add(STEP));
-        let time = time.max(least);
+        let time = time.max(least).min(LATEST);
         self.stamped |= frame.stamp.is_some();
         self.last = Some((time, frame.at));
         (time, fault)
@@ -183,8 +190,33 @@ mod tests {
         assert_eq!(timeline.time(file(None, 5 * SECOND)), (next, missing));
     }
 
+    /// The largest number means no time, and to add anything to such times is a fault of the program.
+    #[test]
+    fn a_stamp_that_is_no_time_is_none() {
+        for live in [true, false] {
+            let mut timeline = Timeline::default();
+            for at in 0..3 {
+                let frame = Arrival {
+                    live,
+                    ..arrival(Some(u64::MAX - 2 + at), at * FRAME)
+                };
+                let (time, fault) = timeline.time(frame);
+                assert_eq!((time, fault), (at * FRAME, Some(Fault::Missing)));
+            }
+            let mut timeline = Timeline::default();
+            for at in 0..3 {
+                let frame = Arrival {
+                    live,
+                    duration: u64::MAX,
+                    ..arrival(Some(LATEST), 0)
+                };
+                assert_eq!(timeline.time(frame).0, LATEST, "{at}");
+            }
+        }
+    }
+
     proptest! {
-        /// Whatever comes, time goes forward.
+        /// Whatever comes, time goes forward, until no time is left.
         #[test]
         fn time_goes_forward(frames in prop::collection::vec((prop::option::of(0..u64::MAX / 4), 0..SECOND, prop::option::of(0..u64::MAX / 4), any::<bool>()), 1..50)) {
             let mut timeline = Timeline::default();
@@ -193,7 +225,7 @@ mod tests {
             for (stamp, passed, clock, live) in frames {
                 at += passed;
                 let (time, fault) = timeline.time(Arrival { stamp, at, clock, duration: FRAME, live });
-                prop_assert!(last.is_none_or(|last| time > last));
+                prop_assert!(last.is_none_or(|last| time > last || time == LATEST));
                 prop_assert_eq!(stamp.is_none(), fault == Some(Fault::Missing));
                 last = Some(time);
             }

@@ -8,6 +8,8 @@ pub const AHEAD_LIVE: u64 = 100_000_000;
 pub const AHEAD: u64 = 2_000_000_000;
 /// How old a frame may be.
 pub const OLDEST: u64 = 30_000_000_000;
+/// How far apart two frames may be taken by their stamps: a day. What is further says nothing, and would leave no room for the frames to come.
+const APART: u64 = 86_400_000_000_000;
 
 /// How a frame arrives. Running times in nanoseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -65,7 +67,7 @@ impl Stamps {
             None => at,
             Some(last) => {
                 let since = match last.stamp.zip(arrival.stamp) {
-                    Some((last, stamp)) if stamp > last => stamp - last,
+                    Some((last, stamp)) if stamp > last && stamp - last < APART => stamp - last,
                     _ => now.saturating_sub(last.now),
                 };
                 last.along.saturating_add(since)
@@ -179,6 +181,27 @@ mod tests {
         stamps.restart();
         let taken = stamps.read(arrival(5 * MS, 5 * MS, true), 1100 * MS);
         assert_eq!((taken.at, taken.implausible), (1100 * MS, None));
+    }
+
+    /// One absurd stamp, and the frames behind it are as far apart as they come: else all of them would show one part.
+    #[test]
+    fn a_stamp_that_is_no_time_leaves_the_others_apart() {
+        let mut stamps = Stamps::default();
+        let mut last = None;
+        for (frame, stamp) in [50 * MS, u64::MAX - 1, 130 * MS, 170 * MS]
+            .into_iter()
+            .enumerate()
+        {
+            let now = 1000 * MS + frame as u64 * 40 * MS;
+            let arrival = Arrival {
+                stamp: Some(stamp),
+                running: Some(now - 950 * MS),
+                live: true,
+            };
+            let along = stamps.read(arrival, now).along;
+            assert!(last.is_none_or(|last| along - last == 40 * MS), "{frame}");
+            last = Some(along);
+        }
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub struct FitState {
     pub false_reject_rate: Option<f64>,
     pub few: Option<String>,
     pub end: Option<FitEnd>,
+    /// The model is on the disk.
+    pub written: bool,
     /// The thread has told whether it can begin.
     begun: bool,
 }
@@ -340,6 +342,7 @@ impl Thread {
             return Ok(false);
         }
         model.write(path)?;
+        self.state.lock().written = true;
         drop(may_write);
         let metadata = &model.metadata;
         if let Some(element) = self.element.upgrade() {
