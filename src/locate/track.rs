@@ -10,6 +10,8 @@ pub struct Seen {
     pub y: f32,
     /// The longer side of the part.
     pub length: f32,
+    /// Whether all of it is in the frame: the middle of what the edge leaves of a part moves otherwise than the part.
+    pub whole: bool,
     /// Score and whether that is above the threshold, where it was judged.
     pub judged: Option<(f32, bool)>,
 }
@@ -32,8 +34,8 @@ pub struct Track {
     pub flagged: u32,
     /// Highest score; 0 where it was never judged.
     pub score: f32,
-    /// The number of what was seen of it in the last frame.
-    seen: usize,
+    /// Whether all of it was in the last frame.
+    whole: bool,
 }
 
 /// A part is as far off from where it is expected as this share of its length at most.
@@ -79,12 +81,12 @@ impl Tracker {
             let Some(index) = *matched else { continue };
             let now = &seen[index];
             let since = time.saturating_sub(track.last) as f32 / 1e9;
-            if since > 0.0 {
+            if since > 0.0 && now.whole && track.whole {
                 let speed = ((now.x - track.x) / since, (now.y - track.y) / since);
                 track.speed = speed;
                 sum = (sum.0 + speed.0, sum.1 + speed.1, sum.2 + 1.0);
             }
-            track.take(time, now, index);
+            track.take(time, now);
             self.ids[index] = track.id;
         }
         if sum.2 > 0.0 {
@@ -110,9 +112,9 @@ impl Tracker {
                     judged: 0,
                     flagged: 0,
                     score: 0.0,
-                    seen: index,
+                    whole: now.whole,
                 };
-                track.take(time, now, index);
+                track.take(time, now);
                 self.tracks.push(track);
             }
         }
@@ -227,8 +229,8 @@ impl Tracker {
 }
 
 impl Track {
-    fn take(&mut self, time: u64, now: &Seen, index: usize) {
-        (self.x, self.y, self.last, self.seen) = (now.x, now.y, time, index);
+    fn take(&mut self, time: u64, now: &Seen) {
+        (self.x, self.y, self.last, self.whole) = (now.x, now.y, time, now.whole);
         self.views += 1;
         if let Some((score, flagged)) = now.judged {
             self.judged += 1;
@@ -258,6 +260,7 @@ mod tests {
                         x,
                         y: lane,
                         length: 0.1,
+                        whole: true,
                         judged: Some((1.0, false)),
                     },
                 ))
@@ -318,7 +321,7 @@ mod tests {
             let mut tracker = Tracker::default();
             let (mut ids, mut left) = (std::collections::HashSet::new(), Vec::new());
             for (time, places) in frames {
-                let seen: Vec<Seen> = places.iter().map(|&(x, y, length)| Seen { x, y, length, judged: None }).collect();
+                let seen: Vec<Seen> = places.iter().map(|&(x, y, length)| Seen { x, y, length, whole: true, judged: None }).collect();
                 let told = tracker.update(time, &seen, (1.0, 1.0)).to_vec();
                 prop_assert_eq!(told.len(), seen.len());
                 ids.extend(told);

@@ -59,6 +59,7 @@ impl PartWatch {
                 x: x * across,
                 y: y * down,
                 length: part.length * scene,
+                whole: part.verdict != Verdict::Cut,
                 judged: part.score().map(|score| (score, flagged)),
             });
             self.parts.push(PartResult {
