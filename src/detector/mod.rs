@@ -43,6 +43,7 @@ pub use fit::{Cluster, DefectScores, Finished, FitOptions, FittedPart, Fitter, H
 pub(crate) use fit::{fit_in_other_light, rejects_other_light};
 pub use heads::Recipe;
 pub use near_copies::{CopiesOf, Groups};
+#[cfg(feature = "cli")]
 pub(crate) use parts::levels;
 pub use parts::{Part, Verdict};
 pub use progress::{Cancel, Progress};

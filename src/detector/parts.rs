@@ -157,6 +157,7 @@ impl PartFinder {
 
     /// Lays the map of a part that was scored elsewhere onto its scene, where the first part that can be judged lies, with its score as the
     /// maximum.
+    #[cfg(feature = "cli")]
     pub fn lay(
         &mut self,
         scene: ArrayView3<'_, f32>,

@@ -126,7 +126,7 @@ pub struct Locator {
 }
 
 impl Locator {
-    /// `template` as [`Locator::template`] has it: of a [`TEMPLATE_REDUCTION`]th of the tensor's sides.
+    /// `template` is the mean picture, grey levels, of a [`TEMPLATE_REDUCTION`]th of the sides of a part's tensor.
     pub fn new(
         model: PartModel,
         levels: Levels,
