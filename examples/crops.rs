@@ -26,7 +26,7 @@ fn main() -> anyhow::Result<()> {
         bias: normalization.mean.map(|mean| 255.0 * mean),
     };
     let Size { height, width } = metadata.input_size;
-    let mut locator = Locator::new(part, levels, metadata.input_size, template.view());
+    let mut locator = Locator::new(part, levels, template.view());
     let mut crops = Vec::new();
     for file in arguments {
         let scene =

@@ -171,12 +171,18 @@ impl fmt::Display for Roi {
 }
 
 /// What size image tensors have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Input {
     /// The same for all frames, which are stretched to it.
     Fixed(Size),
-    /// As the inspected part of the frame, with this longer side: parts are looked for in it.
-    Scene(usize),
+    /// As the inspected part of the frame: parts are looked for in it, and have to have the same scale whatever part of the frame is
+    /// inspected, and however many pixels the camera has.
+    Scene {
+        /// The longer side, where this part of a frame of this size is inspected (`None`: of any size).
+        longest: usize,
+        roi: Roi,
+        frame: Option<Size>,
+    },
 }
 
 impl Input {
@@ -184,18 +190,32 @@ impl Input {
     pub fn of(self, frame: Size, roi: Roi) -> Size {
         match self {
             Self::Fixed(size) => size,
-            Self::Scene(longest) => {
-                let (width, height) = (
-                    frame.width as f32 * roi.width,
-                    frame.height as f32 * roi.height,
-                );
-                let scale = longest as f32 / width.max(height).max(1.0);
-                let side = |length: f32| ((length * scale).round() as usize).max(8);
+            Self::Scene {
+                longest,
+                roi: learnt_roi,
+                frame: learnt,
+            } => {
+                let sides = |frame: Size, roi: Roi| {
+                    // Cameras that show the same have longer sides that show the same.
+                    let unit = frame.width.max(frame.height).max(1) as f32;
+                    (
+                        roi.width * frame.width as f32 / unit,
+                        roi.height * frame.height as f32 / unit,
+                    )
+                };
+                let (width, height) = sides(learnt.unwrap_or(frame), learnt_roi);
+                let scale = longest as f32 / width.max(height).max(1e-3);
+                let (width, height) = sides(frame, roi);
+                let side =
+                    |length: f32| ((length * scale).round() as usize).clamp(8, LARGEST_SCENE);
                 Size::new(side(height), side(width))
             }
         }
     }
 }
+
+/// No scene has longer sides.
+const LARGEST_SCENE: usize = 4096;
 
 /// More tiles than this in one direction are a mistake.
 const MOST_TILES: usize = 64;
@@ -307,6 +327,29 @@ mod tests {
             let end = format!("[{columns},{rows}],[{rows},{columns}]]");
             prop_assert!(json.ends_with(&end), "{}", json);
         }
+    }
+
+    #[test]
+    fn a_part_has_the_same_scale_in_any_region_and_camera_mode() {
+        let learnt = Input::Scene {
+            longest: 500,
+            roi: Roi::new(0.0, 0.0, 0.5, 0.5),
+            frame: Some(Size::new(1000, 2000)),
+        };
+        let half = Roi::new(0.25, 0.5, 0.5, 0.5);
+        assert_eq!(learnt.of(Size::new(1000, 2000), half), Size::new(250, 500));
+        assert_eq!(learnt.of(Size::new(500, 1000), half), Size::new(250, 500));
+        let whole = learnt.of(Size::new(1000, 2000), Roi::WHOLE);
+        assert_eq!(whole, Size::new(500, 1000));
+        let strip = learnt.of(Size::new(1000, 2000), Roi::new(0.0, 0.0, 0.05, 1.0));
+        assert_eq!(strip, Size::new(500, 50));
+        let one = Input::Scene {
+            longest: 300,
+            roi: Roi::WHOLE,
+            frame: None,
+        };
+        assert_eq!(one.of(Size::new(30, 40), Roi::WHOLE), Size::new(225, 300));
+        assert_eq!(one.of(Size::new(1, 9000), Roi::WHOLE), Size::new(8, 300));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use gst_video::VideoFormat as F;
 use gstvadlite::detector::model_file::ModelFile;
 use gstvadlite::detector::{Detector, Options};
 use gstvadlite::geometry::Roi;
+use gstvadlite::locate::{Levels, Locator, PartModel};
 use gstvadlite::video::frame::{FrameFormat, WritableFrame};
 use gstvadlite::video::overlay::{MapView, Overlay, Style};
 use gstvadlite::video::preprocess::Target;
@@ -57,6 +58,47 @@ fn allocations(mut run: impl FnMut()) -> usize {
     counts.into_iter().min().unwrap_or(0)
 }
 
+/// Finding parts and turning them upright.
+fn located(image: &ndarray::Array3<f32>) {
+    let part = PartModel {
+        scene: 224,
+        scale: 1.0,
+        length: 90.0,
+        width: 60.0,
+        area: 4000.0,
+        background: [120.0; 3],
+        contrast: 20.0,
+        background_off: 0.0,
+        turns: 36,
+        likeness: -1.0,
+        count: None,
+    };
+    let levels = Levels {
+        gain: [127.5; 3],
+        bias: [127.5; 3],
+    };
+    let template = ndarray::Array2::from_shape_fn((48, 64), |(y, x)| (3 * y + 2 * x) as u8);
+    let mut locator = Locator::new(part, levels, template.view());
+    let mut upright = ndarray::Array3::zeros((3, 96, 128));
+    // A part in the middle, two that touch, and one on the edge.
+    let mut scene = ndarray::Array3::from_shape_fn(image.dim(), |_| -0.05);
+    for (x, y) in [(20, 20), (120, 90), (120, 132), (0, 180)] {
+        let place = ndarray::s![.., y..(y + 44).min(224), x..x + 88];
+        scene.slice_mut(place).fill(0.8);
+    }
+    let mut found = 0;
+    let counted = allocations(|| {
+        locator.locate(scene.view());
+        found = locator.found().len();
+        for located in 0..found {
+            let pose = locator.found()[located].pose;
+            locator.upright(scene.view(), &pose, upright.view_mut());
+        }
+    });
+    assert!(found >= 3, "{found}");
+    assert_eq!(counted, 0, "locating");
+}
+
 /// One test alone: another would be counted too.
 #[test]
 fn nothing_is_allocated_per_frame() {
@@ -102,6 +144,7 @@ fn nothing_is_allocated_per_frame() {
     let mut other = Detector::open(&path, Options::default()).unwrap();
     let counted = allocations(|| _ = other.inspect(image.view()).unwrap());
     assert_eq!(counted, plain, "light and mask");
+    located(&image);
     // Many regions and few.
     for threshold in [threshold, score / 50.0] {
         assert!(!detector.regions(threshold).is_empty());

@@ -147,10 +147,13 @@ fn rig(more: &[(&str, &str)]) -> Rig {
 }
 
 fn show(rig: &mut Rig, levers: &[Lever], number: u64) -> gst::Buffer {
-    let picture = picture(levers, 1000 + number);
-    let info = info(VideoFormat::Nv12, &picture);
+    pass(rig, &picture(levers, 1000 + number), number)
+}
+
+fn pass(rig: &mut Rig, picture: &Picture, number: u64) -> gst::Buffer {
+    let info = info(VideoFormat::Nv12, picture);
     rig.set_info(&info);
-    let mut buffer = frame(&picture, &info);
+    let mut buffer = frame(picture, &info);
     let time = gst::ClockTime::from_mseconds(40 * number);
     buffer.make_mut().set_pts(time);
     rig.pass(buffer)
@@ -288,6 +291,66 @@ fn an_empty_frame_is_good_and_another_number_of_parts_is_not_where_one_is_expect
             "{number}"
         );
     }
+}
+
+#[test]
+fn a_frame_in_which_parts_may_hide_is_not_passed_as_inspected() {
+    let mut rig = rig(&[]);
+    let one = Lever::at(200.0, 150.0, 1.0);
+    let (result, _) = parts_of(&show(&mut rig, &[one], 0));
+    assert!(result.inspected);
+    // The lamp fails. That of the next frame burns again.
+    let black = Picture {
+        rgb: vec![0; 3 * WIDTH * HEIGHT],
+        ..picture(&[], 0)
+    };
+    let (result, _) = parts_of(&pass(&mut rig, &black, 1));
+    assert!(!result.inspected && !result.flagged, "{result:?}");
+    let (result, _) = parts_of(&show(&mut rig, &[], 2));
+    assert!(result.inspected && !result.flagged);
+    assert_eq!(
+        (rig.stat::<u64>("failed"), rig.stat::<u64>("inspected")),
+        (1, 2)
+    );
+    let (_, warnings) = rig.messages();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("background"), "{warnings:?}");
+}
+
+#[test]
+fn a_region_of_another_size_shows_parts_at_the_same_scale() {
+    let mut rig = rig(&[("roi", "0.25,0,0.75,1")]);
+    let mut wrong = 0;
+    for number in 0..8u64 {
+        let lever = Lever {
+            spot: (number % 2 == 1).then_some(-0.5),
+            ..Lever::at(
+                260.0 + 10.0 * (number % 3) as f32,
+                150.0,
+                0.7 * number as f32,
+            )
+        };
+        let (result, parts) = parts_of(&show(&mut rig, &[lever], number));
+        assert_eq!(parts.len(), 1);
+        assert!(lever.near(&parts[0]), "{parts:?} {lever:?}");
+        wrong += usize::from(result.flagged != lever.spot.is_some());
+    }
+    assert!(wrong <= 1, "{wrong} of 8 are judged wrongly");
+}
+
+#[test]
+fn a_number_of_parts_that_nobody_counts_is_said_and_not_passed() {
+    let mut rig = Rig::new(&[("parts-expected", "1")]);
+    let mut good = 0;
+    for seed in 0..5 {
+        let picture = common::Part::good(seed).picture(320, 240);
+        let seen = rig.inspect(&picture, VideoFormat::Nv12);
+        assert!(seen.flagged || !seen.inspected, "{seed}");
+        good += usize::from(!seen.flagged);
+    }
+    assert!(good > 0);
+    let (_, warnings) = rig.messages();
+    assert!(warnings[0].contains("parts-expected"), "{warnings:?}");
 }
 
 #[test]

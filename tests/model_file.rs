@@ -269,6 +269,29 @@ fn metadata_of_another_version_or_kind() {
 
 #[test]
 fn metadata_out_of_range() {
+    // A part whose numbers are none, and one whose tensor is too small for a mean picture.
+    let part = |scale: f64| {
+        json!({
+            "scene": 300, "scale": scale, "length": 90.0, "width": 40.0, "area": 3000.0,
+            "background": [10.0, 10.0, 10.0], "contrast": 40.0, "turns": 2, "likeness": 0.3
+        })
+    };
+    let located = |scale: f64, size: [usize; 2], name: &str| {
+        let mut parts = Parts::of(&original());
+        parts.metadata.insert("part".into(), part(scale));
+        parts.metadata.insert("input_size".into(), json!(size));
+        parts.save(name)
+    };
+    let size = [224, 224];
+    refused(
+        &located(0.0, size, "no scale.vadlite"),
+        &["part holds a number"],
+    );
+    refused(&located(0.8, size, "no picture.vadlite"), &["mean picture"]);
+    refused(
+        &located(0.8, [1, 1], "one pixel.vadlite"),
+        &["multiple of 32"],
+    );
     for name in ["input_size", "map_size"] {
         for size in [
             json!([0, 224]),

@@ -141,7 +141,8 @@ fn evaluate(
         known += usize::from(seen.contains(&read.digest()));
         let score = detector.inspect(read.tensor.view())?;
         let judged = |parts: &[Part]| parts.iter().any(|part| part.score().is_some());
-        without += usize::from(!detector.parts().is_none_or(judged));
+        let located = detector.parts().is_none_or(judged) && detector.doubt().is_none();
+        without += usize::from(!located);
         // Pixel metrics at the resolution of the image tensor.
         let (_, height, width) = read.tensor.dim();
         let size = Size::new(height, width);

@@ -249,8 +249,10 @@ impl Once<'_> {
         })?;
         let part = decision.part.as_ref();
         let framing = Framing {
-            input: part.map_or(Input::Fixed(input_size), |part| {
-                Input::Scene(part.model.scene)
+            input: part.map_or(Input::Fixed(input_size), |part| Input::Scene {
+                longest: part.model.scene,
+                roi,
+                frame: None,
             }),
             normalization: fitter.normalization(),
             roi,

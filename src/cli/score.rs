@@ -131,13 +131,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
                     .collect()
             }),
         };
-        if let Some(parts) = &line.parts
-            && let unknown = parts
-                .iter()
-                .filter(|part| part.complete && !part.inspected)
-                .count()
-            && unknown > 0
-        {
+        let unknown = detector.unlocated();
+        if let Some(doubt) = detector.doubt() {
+            warn(format_args!(
+                "image {}: {doubt}; it may show parts that are not judged",
+                path.display()
+            ));
+        } else if unknown > 0 {
             warn(format_args!(
                 "image {}: {unknown} of its parts cannot be located: they touch, or are too unlike a good part, and are not judged",
                 path.display()

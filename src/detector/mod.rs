@@ -50,6 +50,7 @@ pub use progress::{Cancel, Progress};
 pub use regions::Region;
 
 use crate::geometry::Input;
+use crate::locate::Doubt;
 use anomaly_map::AnomalyMap;
 use backbone::{Backbone, BackboneFile};
 use calibration::Calibration;
@@ -240,6 +241,18 @@ impl Detector {
     /// The parts that the last inspection found; `None` for a model that looks at whole frames.
     pub fn parts(&self) -> Option<&[Part]> {
         self.finder.as_ref().map(PartFinder::parts)
+    }
+
+    /// How many parts of the last frame could not be located, and are not judged, though the frame's edge does not cut them.
+    pub fn unlocated(&self) -> usize {
+        let parts = self.parts().unwrap_or_default().iter();
+        let unlocated = parts.filter(|part| part.verdict == Verdict::NotLocated);
+        unlocated.count()
+    }
+
+    /// Why the last frame may show parts that were not found: a good score says nothing of it then.
+    pub fn doubt(&self) -> Option<Doubt> {
+        self.finder.as_ref().and_then(PartFinder::doubt)
     }
 
     /// Stage times of the last inspection.

@@ -356,7 +356,11 @@ impl Metadata {
     /// What size image tensors have.
     pub fn input(&self) -> Input {
         match &self.part {
-            Some(part) => Input::Scene(part.scene),
+            Some(part) => Input::Scene {
+                longest: part.scene,
+                roi: self.roi,
+                frame: self.image_size,
+            },
             None => Input::Fixed(self.input_size),
         }
     }
@@ -421,6 +425,12 @@ impl Metadata {
         if self.part.is_some_and(|part| !part.is_sound()) {
             return Err(ModelError::Value(
                 "part holds a number outside of its range",
+            ));
+        }
+        let sides = [self.input_size.height, self.input_size.width];
+        if self.part.is_some() && sides.iter().any(|side| !side.is_multiple_of(32)) {
+            return Err(ModelError::Value(
+                "input_size is no multiple of 32, as that of a part is",
             ));
         }
         if self.part.is_some() && self.tiles != Grid::ONE {

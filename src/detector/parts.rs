@@ -6,7 +6,7 @@ use super::model_file::{Metadata, ModelFile};
 use super::regions::{Region, Regions};
 use super::taps::Normalization;
 use crate::geometry::Size;
-use crate::locate::{Levels, Locator, Pose, State, template_size};
+use crate::locate::{Doubt, Levels, Locator, Pose, State, template_size};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
 
 /// Pixels of a part's tensor for one of the frame's map.
@@ -115,7 +115,7 @@ impl PartFinder {
         ))?;
         let Size { height, width } = *input_size;
         Ok(Some(Self {
-            locator: Locator::new(*part, levels(*normalization), *input_size, template.view()),
+            locator: Locator::new(*part, levels(*normalization), template.view()),
             tensor: Array3::zeros((3, height, width)),
             parts: Vec::with_capacity(crate::locate::MOST_PARTS),
             map: Array2::zeros((0, 0)),
@@ -188,6 +188,11 @@ impl PartFinder {
         self.parts.clear();
         self.locator.locate(scene);
         size
+    }
+
+    /// Why the last scene may show parts that were not found.
+    pub fn doubt(&self) -> Option<Doubt> {
+        self.locator.doubt()
     }
 
     /// What the last inspection found, those that were judged and those that were not.

@@ -277,6 +277,13 @@ impl LocatorFitter {
                     .collect::<Vec<_>>(),
             )
         };
+        let background = [0, 1, 2].map(of_channel);
+        let off = self.frames.iter().map(|frame| {
+            let off = frame.background.iter().zip(background);
+            off.map(|(own, level)| (own - level).abs())
+                .fold(0.0, f32::max)
+        });
+        let mut off: Vec<f32> = off.collect();
         let contrast = median(
             &mut self
                 .frames
@@ -290,8 +297,9 @@ impl LocatorFitter {
             length: length * factor,
             width: width * factor,
             area: area * factor * factor,
-            background: [0, 1, 2].map(of_channel),
+            background,
             contrast,
+            background_off: quantile(&mut off, 0.95).clamp(0.0, 255.0),
             turns,
             // Far below what good parts reach: a defect changes the picture, and is to be judged.
             likeness: (low - 3.0 * (middle - low)).clamp(0.0, 0.5 * middle),

@@ -19,10 +19,9 @@ pub use pose::Pose;
 pub use template::TEMPLATE_REDUCTION;
 pub use track::{Seen, Track, Tracker};
 
-use crate::geometry::Size;
 use ndarray::{ArrayView2, ArrayView3, ArrayViewMut3};
 use picture::{Plane, Small};
-use segment::{Blob, Segmenter};
+use segment::{Background, Blob, Segmenter};
 use serde::{Deserialize, Serialize};
 use template::{Refiner, Template};
 
@@ -47,6 +46,9 @@ pub struct PartModel {
     /// The background's level in each channel, 0 to 255, and by how much what is no background differs from it.
     pub background: [f32; 3],
     pub contrast: f32,
+    /// By how much the background of good frames was off that level, at most.
+    #[serde(default)]
+    pub background_off: f32,
     /// How many angles the outline leaves open: two for a long part, more for a round or square one.
     pub turns: usize,
     /// Likeness to the mean picture (correlation, up to 1) under which a part counts as not located.
@@ -71,6 +73,7 @@ impl PartModel {
                 .iter()
                 .all(|value| value.is_finite() && *value > 1e-3 && *value < 1e8)
             && self.background.iter().all(|level| level.is_finite())
+            && (0.0..=255.0).contains(&self.background_off)
             && (-1.0..=1.0).contains(&self.likeness)
             && (1..=MOST_TURNS).contains(&self.turns)
             && self.scale < 64.0
@@ -85,6 +88,8 @@ pub const MOST_PARTS: usize = 32;
 const SPECK: f32 = 0.2;
 /// Typical areas from which something may be several parts that touch.
 const SEVERAL: f32 = 1.5;
+/// Typical areas up to which what the frame's edge cuts can be a piece of one part.
+const PIECE: f32 = 1.1;
 
 /// What has become of something in the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +102,17 @@ pub enum State {
     Touching,
     /// Too unlike a good part to know how it lies.
     Unlike,
+}
+
+/// Why nothing can be said of a frame as a whole: it may show parts that were not found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Doubt {
+    /// The light is off, something covers the frame, or the camera looks elsewhere.
+    #[error("the background is not the one that was learnt")]
+    Background,
+    /// Of these the parts cannot be told, or there is no room for them.
+    #[error("it shows too many things, over {MOST_PARTS} parts or noise")]
+    TooMany,
 }
 
 /// One thing that lies on the background.
@@ -113,8 +129,6 @@ pub struct Located {
 pub struct Locator {
     model: PartModel,
     levels: Levels,
-    /// Of the part's tensor.
-    tensor: Size,
     template: Template,
     refiner: Refiner,
     small: Small,
@@ -123,29 +137,25 @@ pub struct Locator {
     segmenter: Segmenter,
     pieces: Vec<Blob>,
     found: Vec<Located>,
+    doubt: Option<Doubt>,
 }
 
 impl Locator {
     /// `template` is the mean picture, grey levels, of a [`TEMPLATE_REDUCTION`]th of the sides of a part's tensor.
-    pub fn new(
-        model: PartModel,
-        levels: Levels,
-        tensor: Size,
-        template: ArrayView2<'_, u8>,
-    ) -> Self {
+    pub fn new(model: PartModel, levels: Levels, template: ArrayView2<'_, u8>) -> Self {
         let template = Template::new(template.mapv(f32::from).view());
         Self {
             refiner: Refiner::new(&template),
             template,
             model,
             levels,
-            tensor,
             small: Small::default(),
             grey: Plane::default(),
             coarse: Plane::default(),
             segmenter: Segmenter::default(),
             pieces: Vec::with_capacity(MOST_PARTS * segment::MOST_PIECES),
             found: Vec::with_capacity(MOST_PARTS),
+            doubt: None,
         }
     }
 
@@ -153,37 +163,50 @@ impl Locator {
         &self.model
     }
 
-    /// Everything that lies on the background of a scene (3 x height x width), the largest first, up to [`MOST_PARTS`].
+    /// What lies on the background of a scene (3 x height x width), the largest first, up to [`MOST_PARTS`]. Where there is a
+    /// [`Locator::doubt`], there may be more.
     pub fn locate(&mut self, scene: ArrayView3<'_, f32>) -> &[Located] {
         self.small.of_scene(scene, self.levels);
         self.grey.half_of_scene(scene, self.levels);
         self.coarse.reduced(&self.grey, template::COARSE);
         self.found.clear();
+        self.pieces.clear();
         let model = &self.model;
         // The small picture's pixels are `unit` of the scene's.
         let unit = self.small.unit();
-        let area = model.area / (unit * unit);
-        let background = Some((model.background, model.contrast));
-        self.segmenter.run(&self.small, background);
-        self.pieces.clear();
-        for index in 0..self.segmenter.blobs().len().min(MOST_PARTS) {
+        let (area, width) = (model.area / (unit * unit), model.width / unit);
+        self.segmenter.run(
+            &self.small,
+            Some(Background {
+                level: model.background,
+                off: model.background_off,
+                contrast: model.contrast,
+            }),
+        );
+        self.doubt = match () {
+            () if !self.segmenter.knows_background() => Some(Doubt::Background),
+            () if self.segmenter.is_full() => Some(Doubt::TooMany),
+            () => None,
+        };
+        for index in 0..self.segmenter.blobs().len() {
             let blob = self.segmenter.blobs()[index];
             let times = blob.area as f32 / area;
             if times < SPECK {
-                continue;
+                break;
+            }
+            if self.found.len() + self.pieces.len() >= MOST_PARTS {
+                self.doubt.get_or_insert(Doubt::TooMany);
+                break;
             }
             let state = match () {
-                () if blob.touches_edge => State::Cut,
+                // A part that something holds against the edge is not to pass as a piece of one.
+                () if blob.touches_edge && times <= PIECE => State::Cut,
+                () if blob.touches_edge => State::Touching,
                 () if times > SEVERAL => {
-                    let width = model.width / unit;
                     if self.segmenter.split(index, area, width, &mut self.pieces) {
                         continue;
                     }
-                    // One thing that is no part, or several: whoever judges it finds it strange.
-                    match times.round() as usize {
-                        0..2 => State::Located,
-                        _ => State::Touching,
-                    }
+                    State::Touching
                 }
                 () => State::Located,
             };
@@ -194,33 +217,39 @@ impl Locator {
                 likeness: 0.0,
             });
         }
-        for piece in 0..self
-            .pieces
-            .len()
-            .min(MOST_PARTS - self.found.len().min(MOST_PARTS))
-        {
-            let blob = self.pieces[piece];
-            let pose = self.segmenter.pose(blob).scaled(unit);
+        if self.found.len() + self.pieces.len() > MOST_PARTS {
+            self.doubt.get_or_insert(Doubt::TooMany);
+            self.pieces.truncate(MOST_PARTS - self.found.len());
+        }
+        for &piece in &self.pieces {
+            let pose = self.segmenter.pose(piece).scaled(unit);
             self.found.push(Located {
                 pose,
                 state: State::Located,
                 likeness: 0.0,
             });
         }
-        for found in &mut self.found {
-            if found.state == State::Located {
-                let pictures = (&self.grey, &self.coarse);
-                let scale = model.scale;
-                let (pose, likeness) =
-                    self.refiner
-                        .settle(&self.template, pictures, found.pose, scale, model.turns);
-                (found.pose, found.likeness) = (pose, likeness);
-                if likeness < model.likeness {
-                    found.state = State::Unlike;
-                }
+        let pictures = (&self.grey, &self.coarse);
+        let located = self.found.iter_mut();
+        for found in located.filter(|found| found.state == State::Located) {
+            let (pose, likeness) = self.refiner.settle(
+                &self.template,
+                pictures,
+                found.pose,
+                model.scale,
+                model.turns,
+            );
+            (found.pose, found.likeness) = (pose, likeness);
+            if likeness < model.likeness {
+                found.state = State::Unlike;
             }
         }
         &self.found
+    }
+
+    /// Why the last scene may show parts that were not found.
+    pub fn doubt(&self) -> Option<Doubt> {
+        self.doubt
     }
 
     /// What the last [`Locator::locate`] found.
@@ -231,11 +260,6 @@ impl Locator {
     /// The part at a pose, upright, into `out` (3 x height x width of its tensor). Beyond the scene its edge goes on.
     pub fn upright(&self, scene: ArrayView3<'_, f32>, pose: &Pose, out: ArrayViewMut3<'_, f32>) {
         warp::upright(scene, pose, self.model.scale, out);
-    }
-
-    /// Where a pixel of the part's tensor lies in the scene, both from their upper left corner on.
-    pub fn tensor_size(&self) -> Size {
-        self.tensor
     }
 }
 

@@ -118,7 +118,7 @@ fn fitted(made: &mut Made) -> Locator {
             model.area *= factor * factor;
             model.scene = 512;
             assert!(tensor.width > tensor.height, "{tensor}");
-            Locator::new(model, LEVELS, tensor, template.view())
+            Locator::new(model, LEVELS, template.view())
         }
         Verdict::None(reason) => panic!("{reason}"),
     }
@@ -254,6 +254,59 @@ fn what_is_no_part_is_said() {
     for size in [(1, 1), (2, 9), (8, 8), (700, 30)] {
         locator.locate(Array3::zeros((3, size.0, size.1)).view());
     }
+}
+
+#[test]
+fn a_frame_that_may_hide_parts_is_doubted() {
+    let mut made = Made::new(6);
+    let mut locator = fitted(&mut made);
+    let part = Truth {
+        x: 250.0,
+        y: 190.0,
+        angle: 0.4,
+    };
+    let scene = made.scene(&[part]);
+    locator.locate(scene.view());
+    assert_eq!(locator.doubt(), None);
+    // The lamp is off, and the frame white: nothing stands out of either.
+    for level in [0.0, 1.0] {
+        locator.locate(Array3::from_elem(scene.dim(), level).view());
+        assert_eq!(locator.doubt(), Some(Doubt::Background), "{level}");
+    }
+    // Glitter all over: more things than are numbered.
+    let mut glitter = made.scene(&[]);
+    for y in (4..SCENE.height - 4).step_by(12) {
+        for x in (4..SCENE.width - 4).step_by(12) {
+            let dot = ndarray::s![.., y..y + 2, x..x + 2];
+            glitter.slice_mut(dot).fill(1.0);
+        }
+    }
+    locator.locate(glitter.view());
+    assert_eq!(locator.doubt(), Some(Doubt::TooMany));
+    // A part that lies against a rail on the edge, or under a hand that reaches in, is not a piece of one that is cut.
+    let mut held = scene.clone();
+    held.slice_mut(ndarray::s![.., ..185, 240..300]).fill(0.8);
+    let found = locator.locate(held.view()).to_vec();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].state, State::Touching);
+}
+
+#[test]
+fn more_parts_than_there_is_room_for_are_told() {
+    let mut made = Made::new(7);
+    let mut locator = fitted(&mut made);
+    // As if parts were a tenth as long.
+    locator.model.area /= 100.0;
+    let dots = MOST_PARTS + 3;
+    let mut scene = made.scene(&[]);
+    for dot in 0..dots {
+        let (x, y) = (20 + 50 * (dot % 9), 20 + 60 * (dot / 9));
+        scene
+            .slice_mut(ndarray::s![.., y..y + 8, x..x + 8])
+            .fill(0.9);
+    }
+    assert_eq!(locator.locate(scene.view()).len(), MOST_PARTS);
+    assert_eq!(locator.doubt(), Some(Doubt::TooMany));
 }
 
 #[test]

@@ -54,10 +54,16 @@ pub fn decide(
     }
     let step = paths.len().div_ceil(ENOUGH).max(1);
     let some: Vec<PathBuf> = paths.iter().step_by(step).cloned().collect();
+    let roi = arguments.roi.unwrap_or_default();
     let framing = Framing {
-        input: Input::Scene(SCENE),
+        // Of images of several sizes each fills it.
+        input: Input::Scene {
+            longest: SCENE,
+            roi,
+            frame: None,
+        },
         normalization: PLAIN,
-        roi: arguments.roi.unwrap_or_default(),
+        roi,
     };
     let bar = progress(some.len(), "looking for parts");
     let mut fitter = LocatorFitter::new(levels(PLAIN));
@@ -113,8 +119,7 @@ impl Cutter {
     /// Whole images where there is no part to locate.
     pub fn new(part: Option<&FittedPart>, tensor: Size, normalization: Normalization) -> Self {
         let levels: Levels = levels(normalization);
-        let new =
-            |part: &FittedPart| Locator::new(part.model, levels, tensor, part.template.view());
+        let new = |part: &FittedPart| Locator::new(part.model, levels, part.template.view());
         Self {
             locator: part.map(new),
             tensor: Array3::zeros((3, tensor.height, tensor.width)),
@@ -135,6 +140,9 @@ impl Cutter {
             return Ok(1);
         };
         locator.locate(image);
+        if locator.doubt().is_some() {
+            return Ok(0);
+        }
         let mut count = 0;
         for found in locator.found() {
             if found.state == State::Located {

@@ -3,6 +3,7 @@
 use crate::detector::error::{Chain, FitError, InferenceError};
 use crate::elements::time::UnitError;
 use crate::geometry::{GeometryError, Grid};
+use crate::locate::Doubt;
 use crate::net::address::AddressError;
 use crate::video::frame::FrameError;
 use crate::video::mask::MaskError;
@@ -76,6 +77,12 @@ pub enum FrameFailure {
         "{0} of its parts cannot be located: they touch, or are too unlike a good part for it to be known how they lie"
     )]
     NotLocated(usize),
+    #[error("{0}; it may show parts that were not found")]
+    Doubt(Doubt),
+    #[error(
+        "the property parts-expected is {expected}, and the model {model} counts no parts: fit it with `vadlite fit --locate part`, or set the property to 0"
+    )]
+    CountsNothing { expected: u32, model: String },
 }
 
 /// What two failures have in common that are told once, whatever their numbers.
@@ -85,6 +92,8 @@ pub enum FailureKind {
     Frame(Discriminant<FrameError>),
     Inference(Discriminant<InferenceError>),
     NotLocated,
+    Doubt(Doubt),
+    CountsNothing,
 }
 
 impl FrameFailure {
@@ -94,6 +103,8 @@ impl FrameFailure {
             Self::Frame(error) => FailureKind::Frame(discriminant(error)),
             Self::Inference(error) => FailureKind::Inference(discriminant(error)),
             Self::NotLocated(_) => FailureKind::NotLocated,
+            Self::Doubt(doubt) => FailureKind::Doubt(*doubt),
+            Self::CountsNothing { .. } => FailureKind::CountsNothing,
         }
     }
 }

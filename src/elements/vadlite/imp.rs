@@ -464,7 +464,10 @@ impl BaseTransformImpl for VadLite {
             gst::EventType::Gap => session(Session::interrupt),
             gst::EventType::Eos => {
                 self.wait_for_model(true);
-                let left = self.session.lock().as_mut().map(Session::finish_parts);
+                let live = self.settings.lock().live;
+                let mut session = self.session.lock();
+                let left = session.as_mut().map(|session| session.finish_parts(&live));
+                drop(session);
                 self.tell(left.unwrap_or_default());
             }
             _ => {}

@@ -187,6 +187,15 @@ impl Inspection {
         }
     }
 
+    /// Why a good score says nothing of the last frame: parts that are not judged, or that may not have been found.
+    pub fn doubt(&self) -> Option<FrameFailure> {
+        match (self.detector.doubt(), self.detector.unlocated()) {
+            (Some(doubt), _) => Some(FrameFailure::Doubt(doubt)),
+            (None, 0) => None,
+            (None, parts) => Some(FrameFailure::NotLocated(parts)),
+        }
+    }
+
     /// The parts that the last frame shows, and the part of it that was looked at; `None` for a model that looks at whole frames.
     pub fn parts(&self) -> Option<(&[Part], Roi)> {
         Some((self.detector.parts()?, self.roi))

@@ -9,7 +9,7 @@ use super::inspection::Inspection;
 use super::learner::{Fit, Learner};
 use super::loader::Loader;
 use super::part_watch::PartWatch;
-use super::settings::{LiveSettings, ThresholdFrom};
+use super::settings::{LiveSettings, PostMessages, ThresholdFrom};
 use super::stats::FrameCount;
 use super::stream::Stream;
 use super::{CAT, VadLite};
@@ -156,13 +156,16 @@ impl Session {
     }
 
     /// Lets the parts go that are still in the frame: the stream ends. Returns what there is to tell of them.
-    pub fn finish_parts(&mut self) -> Vec<Event> {
+    pub fn finish_parts(&mut self, live: &LiveSettings) -> Vec<Event> {
         let ActiveMode::Detect(inspection) = &self.mode else {
             return Vec::new();
         };
         let (threshold, model) = (inspection.threshold(), &inspection.model_name);
         let left = self.parts.finish(threshold, model);
-        left.into_iter().map(Event::Message).collect()
+        match live.post_messages {
+            PostMessages::None => Vec::new(),
+            _ => left.into_iter().map(Event::Message).collect(),
+        }
     }
 
     /// Goes on with another model where one is ready. Returns what there is to tell, and whether the stream has to wait: its end for a

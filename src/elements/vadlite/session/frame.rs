@@ -61,13 +61,13 @@ impl Frame<'_> {
             _ => None,
         };
         // Of what is flagged nothing more has to be known.
-        let unknown = parts.filter(|_| reason.is_none()).map_or(0, |parts| {
-            let unknown = parts.iter().filter(|part| part.complete && !part.inspected);
-            unknown.count()
-        });
-        let (score, failure) = match unknown {
-            0 => (score, failure),
-            unknown => (None, Some(FrameFailure::NotLocated(unknown))),
+        let doubt = match score {
+            Some(_) if reason.is_none() => self.doubt(inspection, parts),
+            _ => None,
+        };
+        let (score, failure) = match doubt {
+            Some(doubt) => (None, Some(doubt)),
+            None => (score, failure),
         };
         let mut count = FrameCount {
             lost: self.lost,
@@ -162,6 +162,17 @@ impl Frame<'_> {
             size: self.format.size(),
             pts: self.pts,
         }))
+    }
+
+    /// Why a good score says nothing of the frame.
+    fn doubt(&self, inspection: &Inspection, parts: Option<&[PartResult]>) -> Option<FrameFailure> {
+        match (parts, self.live.parts_expected) {
+            (None, expected @ 1..) => Some(FrameFailure::CountsNothing {
+                expected,
+                model: inspection.model_name.clone(),
+            }),
+            _ => inspection.doubt(),
+        }
     }
 
     /// Whether there are not as many whole parts as there should be.
