@@ -52,6 +52,7 @@ mod tests {
     use super::*;
     use crate::detector::calibration::Calibration;
     use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
 
     fn exponential(random: &mut fastrand::Rng) -> f64 {
         -(1.0 - random.f64()).ln()
@@ -89,6 +90,9 @@ mod tests {
     }
 
     proptest! {
+        // What is true by chance is true of most seeds and not of each: always the same ones.
+        #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
+
         /// Up to a twentieth of the images at three times the highest score of the others and more: all of them, and no more than that.
         #[test]
         fn odd_images_are_counted(count in 50usize..400, share in 0.0f64..1.0, factor in 3.0f64..9.0, seed: u64) {

@@ -153,6 +153,8 @@ impl BusMessage for LearnProgress<'_> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PulseFired<'a> {
     pub part: u64,
+    /// The id that the part has in the meta; left out where parts are not located.
+    pub id: Option<u64>,
     /// The frame with the highest score, and its score and threshold. The number is left out where no frame stands for the part.
     pub frame: Option<u64>,
     pub score: f64,
@@ -174,6 +176,7 @@ impl BusMessage for PulseFired<'_> {
     fn structure(&self) -> gst::Structure {
         gst::Structure::builder("vadlitetrigger")
             .field("part", self.part)
+            .field_if_some("id", self.id)
             .field_if_some("frame", self.frame)
             .field("score", self.score)
             .field("threshold", self.threshold)

@@ -50,7 +50,9 @@ impl Belt {
         }
         let now = now.max(last.time);
         let position = last.position(now);
-        if self.changes.len() == REMEMBERED {
+        if now == last.time && self.changes.len() > 1 {
+            self.changes.pop_back();
+        } else if self.changes.len() == REMEMBERED {
             self.changes.pop_front();
         }
         self.changes.push_back(Change {

@@ -1,6 +1,6 @@
 //! The thread that does what the schedule asks for, at its time on the gate's clock.
 
-use super::observation::Observation;
+use super::observation::{Observation, PartView};
 use super::output::Output;
 use super::parts::Part;
 use super::pulse::Pulse;
@@ -89,13 +89,14 @@ impl Gate {
         self.clock.time().nseconds()
     }
 
-    /// Takes in what a frame shows that arrives now.
+    /// Takes in what a frame shows that arrives now: as a whole, and of each part that is located.
     ///
     /// # Errors
     /// The thread has failed, which has been posted: frames that nobody decides on do not pass as if somebody did.
     pub fn frame(
         &self,
         observation: Observation,
+        located: &[PartView],
         arrival: Arrival,
         settings: &LiveSettings,
     ) -> Result<Seen, gst::FlowError> {
@@ -104,13 +105,15 @@ impl Gate {
             return Err(gst::FlowError::Error);
         }
         let waits = state.schedule.waits_for_frame();
-        let parts = state.schedule.parts_on_their_way();
+        let before = state.schedule.next_part();
+        let now = self.now();
         let seen = state
             .schedule
-            .frame(observation, arrival, settings, self.now());
+            .frame(observation, located, arrival, settings, now);
         // Anything else only puts off what the thread waits for.
         let waits = waits || state.schedule.waits_for_frame();
-        if waits || parts != state.schedule.parts_on_their_way() {
+        let part = state.schedule.next_part();
+        if waits || part.is_some_and(|part| before.is_none_or(|before| part < before)) {
             self.wake(&state);
         }
         Ok(seen)
@@ -145,7 +148,7 @@ impl Gate {
     /// The settings are others from now on.
     pub fn settings_changed(&self, settings: &LiveSettings) {
         let mut state = self.state.lock();
-        state.schedule.set_speed(settings.belt_speed, self.now());
+        state.schedule.set_speed(settings, self.now());
         self.wake(&state);
     }
 
@@ -303,6 +306,7 @@ impl Gate {
         );
         let message = PulseFired {
             part: part.number,
+            id: part.id,
             frame: part.worst_frame,
             score: part.score,
             threshold: part.threshold,

@@ -2,7 +2,7 @@
 
 use super::CAT;
 use super::gate::Gate;
-use super::observation::{Inspection, Observation, Reader};
+use super::observation::{Inspection, Observation, Reader, Reading};
 use super::output::{Event, Output, OutputError, Report, Target};
 use super::parts::{Association, MOST, Part};
 use super::properties::properties;
@@ -44,7 +44,7 @@ struct Running {
     live: bool,
     playing: bool,
     /// What has been warned of, which is done once.
-    warned: SmallVec<[Cause; 5]>,
+    warned: SmallVec<[Cause; 6]>,
 }
 
 /// What frames are warned of, each once a run.
@@ -55,6 +55,8 @@ enum Cause {
     Lost,
     Time,
     TooMany,
+    /// The speed is to be measured by parts, and none are located.
+    Unmeasured,
 }
 
 #[glib::object_subclass]
@@ -302,7 +304,11 @@ impl BaseTransformImpl for VadLiteTrigger {
             ),
             None => return Ok(gst::FlowSuccess::Ok),
         };
-        let (observation, unreadable) = read;
+        let Reading {
+            observation,
+            parts,
+            unreadable,
+        } = read;
         let running = element.current_running_time().filter(|_| playing);
         let arrival = Arrival {
             stamp: stamp.map(gst::ClockTime::nseconds),
@@ -310,7 +316,7 @@ impl BaseTransformImpl for VadLiteTrigger {
             live,
         };
         let settings = self.live_settings();
-        let seen = gate.frame(observation, arrival, &settings)?;
+        let seen = gate.frame(observation, &parts, arrival, &settings)?;
         let taken = time::display(seen.taken.at);
         match seen.association {
             Association::None => {
@@ -323,6 +329,9 @@ impl BaseTransformImpl for VadLiteTrigger {
                     "{observation}; taken at {taken}; {association}"
                 );
             }
+        }
+        for part in &parts {
+            gst::log!(CAT, imp = self, "{part}");
         }
         self.stats.lock().count_frame(&observation, &seen);
         self.warn_of_frame(&observation, &seen, unreadable, &settings);
@@ -373,6 +382,13 @@ impl VadLiteTrigger {
                 ("distance is set and belt-speed is 0: the belt stands, and no part comes to the gate until belt-speed is set (delay is not used)")
             );
         }
+        if settings.measures_speed() && settings.field_of_view == 0.0 {
+            gst::element_imp_warning!(
+                self,
+                gst::LibraryError::Settings,
+                ("belt-speed=-1 without field-of-view: the speed cannot be measured, and the belt stands; set field-of-view to the width of what a frame shows, in m")
+            );
+        }
         if settings.fail_safe == FailSafe::Reject && settings.watchdog == 0 {
             gst::element_imp_warning!(
                 self,
@@ -397,6 +413,10 @@ impl VadLiteTrigger {
             (observation.lost > 0, Cause::Lost),
             (seen.taken.implausible.is_some(), Cause::Time),
             (seen.too_many > 0, Cause::TooMany),
+            (
+                settings.measures_speed() && !failed && !observation.located,
+                Cause::Unmeasured,
+            ),
         ];
         for (_, cause) in wrong.into_iter().filter(|(wrong, _)| *wrong) {
             let new = self.running.lock().as_mut().is_some_and(|running| {
@@ -424,6 +444,7 @@ impl VadLiteTrigger {
                 (Cause::TooMany, ..) => format!(
                     "{MOST} parts are on their way to the gate, and others pass; the delay is too long"
                 ),
+                (Cause::Unmeasured, ..) => "belt-speed=-1 measures by the parts that vadlite locates, and a frame comes from a model that locates none: the belt stands, and nothing comes to a gate at a distance".to_owned(),
                 _ => format!("a frame passes that vadlite has not inspected; {consequence}"),
             };
             gst::element_imp_warning!(

@@ -1,6 +1,6 @@
 //! How frames, parts and decisions stand in the log.
 
-use super::observation::{Inspection, Observation};
+use super::observation::{Inspection, Observation, PartView};
 use super::parts::{Association, MOST, Part};
 use crate::elements::time;
 use std::fmt::{self, Display, Formatter};
@@ -39,12 +39,34 @@ impl Display for Observation {
     }
 }
 
+impl Display for PartView {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let how = match (self.inspected, self.complete) {
+            (true, _) if self.flagged => "flagged",
+            (true, _) => "good",
+            (false, true) => "not located",
+            (false, false) => "cut by the edge",
+        };
+        write!(
+            f,
+            "{}: part with id {} at {:.3}, {:.3} of the frame's width from its middle: {how}, score {} of threshold {}",
+            Number(Some(self.frame)),
+            self.key.id,
+            self.x,
+            self.y,
+            self.score,
+            self.threshold
+        )
+    }
+}
+
 impl Display for Part {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "part {} since {}, due at {}{}: {}, {} of {} inspected frames, {} unseen, at worst {} with score {} of threshold {}",
+            "part {}{} since {}, due at {}{}: {}, {} of {} inspected frames, {} unseen, at worst {} with score {} of threshold {}",
             self.number,
+            self.id.map_or_else(String::new, |id| format!(" (id {id})")),
             time::display(self.since),
             time::display(self.due),
             if self.late { " (known too late)" } else { "" },

@@ -11,7 +11,14 @@
  * `any` flagged frame rejects the part (the default), the `majority` of its inspected frames, or the frame with the highest score (`max`).
  * It is made when the part is at the gate, from the frames that have come by then: `delay` after its first flagged frame was taken, or
  * when the belt has gone `distance` at the `belt-speed` that is set from time to time. A part that is known to be bad only after that is
- * fired for at once and counted as late. Where several `vadlite` in a row have looked at a frame, one that flags it is enough.
+ * fired for at once and counted as late.
+ *
+ * Where `vadlite` locates parts, each is a decision by itself, of all frames in which it was judged, however close it is to another one, and
+ * `merge-window` is not used. Its way to the gate counts from when its middle passes the line through the middle of the frame, across the
+ * belt's motion (`reference=centre`), or from its first flagged frame (`reference=first-flagged`). `belt-speed=-1` measures the speed by the
+ * parts, with the width of what a frame shows in `field-of-view`. A part that no frame has judged counts as uninspected.
+ *
+ * Where several `vadlite` in a row have looked at a frame, one that flags it is enough.
  *
  * What passes uninspected is reported, and with `fail-safe=reject` rejected: a frame that a `vadlite` could not inspect (those that its
  * `interval` leaves out on purpose are none of these), one without a result, frames that are missing, and all that passes when no
@@ -29,7 +36,7 @@
  *   connection is gone another one is made to switch off, for 2 s in all, and if that fails it is said: the coil may still be on.
  * - `gpio://CHIP/LINE[?active-low]`: the same with a line of the GPIO character device.
  *
- * Each pulse is an element message `vadlitetrigger` with `part`, `frame` (the one with the highest score; left out where no frame stands
+ * Each pulse is an element message `vadlitetrigger` with `part`, `id` (that of a located part in the meta; else left out), `frame` (the one with the highest score; left out where no frame stands
  * for the part), `score`, `threshold`, `reason` (`flagged` or `fail-safe`), `due`, `fired`, `pulse` (its width), `late` and `dropped`; when
  * the gate is held or let go, that is a message `vadlitetrigger-gate` with `held` and `time`; what happens at an output is a message
  * `vadlitetrigger-output` with `output`, `event` (`connected`, `disconnected`, `missed`, `failed` or `left-on`) and `reason` or `part`.
@@ -55,6 +62,11 @@
  * gst-launch-1.0 videotestsrc num-buffers=50 ! vadlite model=part.vadlite ! vadlitetrigger distance=0.8 belt-speed=0.5 merge-window=300000000 decision=majority fail-safe=reject watchdog=2000000000 ! fakesink
  * ```
  * A gate 0.8 m behind the camera. Parts are seen for up to 0.3 s, and what passes uninspected is rejected.
+ *
+ * ```bash
+ * gst-launch-1.0 videotestsrc num-buffers=50 ! vadlite model=part.vadlite ! vadlitetrigger distance=0.8 belt-speed=-1 field-of-view=0.4 fail-safe=reject watchdog=2000000000 ! fakesink
+ * ```
+ * The same for parts that are located, on a belt of which a frame shows 0.4 m and whose speed nobody tells.
  */
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -63,6 +75,7 @@ use std::sync::LazyLock;
 mod belt;
 mod gate;
 mod imp;
+mod located;
 mod log;
 mod observation;
 // A build without some of the outputs leaves what they alone use.
@@ -82,9 +95,10 @@ mod schedule;
 mod settings;
 mod stamps;
 mod stats;
+mod travel;
 
 pub use parts::Decision;
-pub use settings::FailSafe;
+pub use settings::{FailSafe, Reference};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -107,7 +121,11 @@ impl VadLiteTrigger {
 }
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
-    for enumeration in [Decision::static_type(), FailSafe::static_type()] {
+    for enumeration in [
+        Decision::static_type(),
+        FailSafe::static_type(),
+        Reference::static_type(),
+    ] {
         enumeration.mark_as_plugin_api(gst::PluginAPIFlags::empty());
     }
     gst::Element::register(

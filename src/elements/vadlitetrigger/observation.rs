@@ -1,6 +1,6 @@
 //! What the results on one frame say together, of however many `vadlite` there were.
 
-use crate::video::meta::{FieldError, FrameResult};
+use crate::video::meta::{FieldError, FrameResult, PartResult, Reason};
 use smallvec::SmallVec;
 
 /// Whether a frame was looked at. In this order one result prevails over another on the same frame.
@@ -23,9 +23,88 @@ pub struct Observation {
     /// The score that is largest relative to its threshold, and that threshold; 0 where there is no result.
     pub score: f64,
     pub threshold: f64,
-    /// By any of the results.
+    /// By any of the results, as a whole: parts that are located are judged by themselves, see [`PartView`].
     pub flagged: bool,
     pub inspection: Inspection,
+    /// Whether parts were located in it, of which there may be none.
+    pub located: bool,
+}
+
+/// What tells a part from all others: which of the results on a frame has it, how often that `vadlite` was started, and its id there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    result: usize,
+    start: u32,
+    pub id: u64,
+}
+
+/// A located part in a frame.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PartView {
+    pub key: Key,
+    /// The frame's number.
+    pub frame: u64,
+    /// Its middle, to the right and down of the frame's, in widths of the frame.
+    pub x: f32,
+    pub y: f32,
+    /// Half the longer side of the box around it, in the same.
+    pub reach: f32,
+    pub flagged: bool,
+    /// Whether all of it is in the frame.
+    pub complete: bool,
+    /// Whether it was judged.
+    pub inspected: bool,
+    pub score: f64,
+    pub threshold: f64,
+}
+
+#[cfg(test)]
+impl Key {
+    /// Of the first result on a frame.
+    pub fn of(id: u64) -> Self {
+        Self {
+            result: 0,
+            start: 0,
+            id,
+        }
+    }
+}
+
+impl PartView {
+    fn new(key: Key, result: &FrameResult<'_>, part: &PartResult) -> Self {
+        let shape = result.size.height as f32 / result.size.width.max(1) as f32;
+        Self {
+            key,
+            frame: result.frame,
+            x: part.x - 0.5,
+            y: (part.y - 0.5) * shape,
+            reach: 0.5 * part.width.max(part.height * shape),
+            flagged: part.flagged,
+            complete: part.complete,
+            inspected: part.inspected,
+            score: part.score,
+            threshold: result.threshold,
+        }
+    }
+
+    /// Takes in what another `vadlite` says of the same part.
+    fn join(&mut self, other: &Self) {
+        self.flagged |= other.flagged;
+        self.inspected &= other.inspected;
+        if relative(other.score, other.threshold) > relative(self.score, self.threshold) {
+            (self.score, self.threshold) = (other.score, other.threshold);
+            self.frame = other.frame;
+        }
+    }
+}
+
+/// What the results on a frame say.
+#[derive(Debug)]
+pub struct Reading {
+    pub observation: Observation,
+    pub parts: SmallVec<[PartView; 8]>,
+    /// The first error among results that cannot be read. These count as not inspected, as does a frame without a result.
+    pub unreadable: Option<FieldError>,
 }
 
 impl Observation {
@@ -38,11 +117,16 @@ impl Observation {
             threshold: 0.0,
             flagged: false,
             inspection: Inspection::Failed,
+            located: false,
         }
     }
 
     fn add(&mut self, result: &FrameResult<'_>) {
-        self.flagged |= result.flagged;
+        let parts = result.parts.as_deref();
+        self.located |= parts.is_some();
+        let by_part = parts.is_some_and(|parts| parts.iter().any(|part| part.flagged));
+        let count = result.reason == Some(Reason::Count);
+        self.flagged |= result.flagged && (count || !by_part);
         let more = relative(result.score, result.threshold) > relative(self.score, self.threshold);
         if self.frame.is_none() || more {
             self.frame = Some(result.frame);
@@ -54,17 +138,17 @@ impl Observation {
 /// Reads the results on the frames of one stream.
 #[derive(Debug, Default)]
 pub struct Reader {
-    /// The last number that each of the results had, in their order on a frame.
-    numbers: SmallVec<[u64; 4]>,
+    /// The last number that each of the results had, in their order on a frame, and how often its `vadlite` was started.
+    numbers: SmallVec<[(u64, u32); 4]>,
 }
 
 impl Reader {
-    /// The results on a frame, and the first error among those that cannot be read. These count as not inspected, as does a frame without
-    /// a result.
-    pub fn read(&mut self, buffer: &gst::BufferRef) -> (Observation, Option<FieldError>) {
+    /// What the results on a frame say.
+    pub fn read(&mut self, buffer: &gst::BufferRef) -> Reading {
         let mut observation = Observation::uninspected(None);
         let mut inspection = None;
         let mut unreadable = None;
+        let mut parts = SmallVec::<[PartView; 8]>::new();
         let mut index = 0;
         FrameResult::read_all(buffer, |result| {
             let one = match &result {
@@ -75,28 +159,51 @@ impl Reader {
             inspection = inspection.max(Some(one));
             match result {
                 Ok(result) => {
-                    let between = self.missing(index, result.frame);
+                    let (between, start) = self.missing(index, result.frame);
                     observation.lost = observation.lost.max(result.lost.saturating_add(between));
                     observation.add(&result);
+                    for part in result.parts.as_deref().unwrap_or_default() {
+                        let key = Key {
+                            result: index,
+                            start,
+                            id: part.id,
+                        };
+                        let view = PartView::new(key, &result, part);
+                        // Two that look at the same frame find the same parts.
+                        let same = parts.iter_mut().find(|known| {
+                            let off = (known.x - view.x).hypot(known.y - view.y);
+                            known.key.result != index && off < known.reach.min(view.reach)
+                        });
+                        match same {
+                            Some(known) => known.join(&view),
+                            None => parts.push(view),
+                        }
+                    }
                 }
                 Err(error) => unreadable = unreadable.take().or(Some(error)),
             }
             index += 1;
         });
         observation.inspection = inspection.unwrap_or(Inspection::Failed);
-        (observation, unreadable)
+        Reading {
+            observation,
+            parts,
+            unreadable,
+        }
     }
 
-    /// How many numbers are left out before this one. One that does not go on is that of an element that was started anew.
-    fn missing(&mut self, index: usize, number: u64) -> u64 {
+    /// How many numbers are left out before this one, and how often its `vadlite` was started: a number that does not go on is that of one
+    /// that was started anew.
+    fn missing(&mut self, index: usize, number: u64) -> (u64, u32) {
         match self.numbers.get_mut(index) {
-            Some(last) => {
+            Some((last, starts)) => {
                 let last = std::mem::replace(last, number);
-                number.saturating_sub(last).saturating_sub(1)
+                *starts += u32::from(number <= last);
+                (number.saturating_sub(last).saturating_sub(1), *starts)
             }
             None => {
-                self.numbers.push(number);
-                0
+                self.numbers.push((number, 0));
+                (0, 0)
             }
         }
     }
@@ -155,9 +262,9 @@ mod tests {
     }
 
     fn read(results: &[FrameResult<'_>]) -> Observation {
-        let (observation, unreadable) = Reader::default().read(&buffer(results));
-        assert_eq!(unreadable, None);
-        observation
+        let reading = Reader::default().read(&buffer(results));
+        assert_eq!(reading.unreadable, None);
+        reading.observation
     }
 
     #[test]
@@ -169,6 +276,7 @@ mod tests {
             threshold: 1.5,
             flagged: true,
             inspection: Inspection::Inspected,
+            located: false,
         };
         assert_eq!(read(&[result(3, 2.0, 1.5, INSPECTED)]), seen);
         assert_eq!(read(&[]), Observation::uninspected(None));
@@ -211,7 +319,11 @@ mod tests {
             .unwrap()
             .mut_structure()
             .set("score", "high");
-        let (observation, unreadable) = Reader::default().read(&buffer);
+        let Reading {
+            observation,
+            unreadable,
+            ..
+        } = Reader::default().read(&buffer);
         assert_eq!(unreadable.unwrap().field, "score");
         assert_eq!(observation.inspection, Inspection::Failed);
         // What could be read still counts.
@@ -230,7 +342,7 @@ mod tests {
                     ..result(frame, 0.5, 1.0, INSPECTED)
                 })
                 .collect();
-            reader.read(&buffer(&results)).0.lost
+            reader.read(&buffer(&results)).observation.lost
         };
         // Of two elements one has begun later.
         assert_eq!(lost(&[(5, 0), (2, 0)]), 0);
@@ -243,6 +355,83 @@ mod tests {
         // The first was started anew.
         assert_eq!(lost(&[(0, 0), (10, 0)]), 0);
         assert_eq!(lost(&[(u64::MAX, u64::MAX), (11, 0)]), u64::MAX);
+    }
+
+    fn part(id: u64, x: f32, score: f64) -> PartResult {
+        PartResult {
+            id,
+            x,
+            y: 0.5,
+            width: 0.2,
+            height: 0.2,
+            angle: 0.0,
+            score,
+            flagged: score > 1.0,
+            complete: true,
+            inspected: true,
+        }
+    }
+
+    fn with_parts(frame: u64, parts: &[PartResult]) -> FrameResult<'static> {
+        let flagged = parts.iter().any(|part| part.flagged);
+        FrameResult {
+            flagged,
+            parts: Some(parts.to_vec().into()),
+            reason: flagged.then_some(Reason::Score),
+            ..result(frame, 0.5, 1.0, INSPECTED)
+        }
+    }
+
+    #[test]
+    fn parts_are_judged_by_themselves_and_a_wrong_number_of_them_as_a_whole() {
+        let parts = [part(1, 0.2, 2.0), part(2, 0.7, 0.5)];
+        let reading = Reader::default().read(&buffer(&[with_parts(3, &parts)]));
+        assert!(reading.observation.located && !reading.observation.flagged);
+        let told: Vec<_> = reading
+            .parts
+            .iter()
+            .map(|part| (part.key.id, part.flagged))
+            .collect();
+        assert_eq!(told, [(1, true), (2, false)]);
+        // To the left of the middle, in widths of a frame of 320 x 240.
+        assert!((reading.parts[0].x + 0.3).abs() < 1e-6 && reading.parts[0].y == 0.0);
+        let counted = FrameResult {
+            flagged: true,
+            reason: Some(Reason::Count),
+            ..with_parts(4, &parts[1..])
+        };
+        assert!(
+            Reader::default()
+                .read(&buffer(&[counted]))
+                .observation
+                .flagged
+        );
+        assert!(!read(&[result(5, 0.5, 1.0, INSPECTED)]).located);
+    }
+
+    #[test]
+    fn two_that_find_the_same_part_speak_of_one() {
+        let good = with_parts(3, &[part(7, 0.2, 0.5), part(8, 0.7, 0.5)]);
+        let bad = with_parts(3, &[part(1, 0.71, 3.0)]);
+        let reading = Reader::default().read(&buffer(&[good, bad]));
+        let told: Vec<_> = reading
+            .parts
+            .iter()
+            .map(|part| (part.key.id, part.flagged, part.score))
+            .collect();
+        assert_eq!(told, [(7, false, 0.5), (8, true, 3.0)]);
+    }
+
+    #[test]
+    fn the_ids_of_an_element_that_was_started_anew_are_others() {
+        let mut reader = Reader::default();
+        let mut key = |frame| {
+            let results = [with_parts(frame, &[part(1, 0.5, 0.5)])];
+            reader.read(&buffer(&results)).parts[0].key
+        };
+        let first = key(5);
+        assert_eq!(key(6), first);
+        assert_ne!(key(0), first);
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Which frames show the same part, and whether it is rejected: one part, one decision, made when the part is at the gate.
 
 use super::belt::Belt;
-use super::observation::{Inspection, Observation};
+use super::observation::{Inspection, Observation, PartView};
 
 /// Parts between camera and gate that are remembered; more is a mistaken `delay`.
 pub const MOST: usize = 10_000;
@@ -14,9 +14,9 @@ pub enum Decision {
     #[default]
     #[enum_value(name = "Any: one flagged frame rejects the part", nick = "any")]
     Any,
-    /// More than half of the part's inspected frames are flagged, counted from the first flagged one on
+    /// More than half of the part's inspected frames are flagged; of one that is not located, counted from the first flagged one on
     #[enum_value(
-        name = "Majority: more than half of the inspected frames from the first flagged one on",
+        name = "Majority: more than half of the inspected frames; of a part that is not located, from the first flagged one on",
         nick = "majority"
     )]
     Majority,
@@ -95,7 +95,9 @@ pub enum Behind {
 pub struct Part {
     /// Counted from 0 since the element started.
     pub number: u64,
-    /// When the first frame was taken that speaks for rejecting it, along the stream.
+    /// Where `vadlite` has located it: the number that it has there.
+    pub id: Option<u64>,
+    /// When the first frame was taken that speaks for rejecting it, along the stream; of one that is located, that shows it.
     pub since: u64,
     at_gate: AtGate,
     /// When it is at the gate; the largest number while the belt stands.
@@ -126,6 +128,7 @@ impl Part {
     pub fn flagged(number: u64) -> Self {
         Self {
             number,
+            id: None,
             since: 0,
             at_gate: AtGate::Time(0),
             due: 0,
@@ -143,11 +146,43 @@ impl Part {
         }
     }
 
+    /// One that `vadlite` has located, before any frame of it is counted. `since`: when the first was taken, along the stream.
+    pub fn located(number: u64, id: u64, since: u64) -> Self {
+        Self {
+            number,
+            id: Some(id),
+            since,
+            at_gate: AtGate::Time(0),
+            due: u64::MAX,
+            frames: 0,
+            inspected: 0,
+            flagged: 0,
+            unseen: 0,
+            unseen_for: 0,
+            behind: Behind::Seen,
+            worst_frame: None,
+            score: 0.0,
+            threshold: 0.0,
+            reason: Reason::Flagged,
+            late: false,
+        }
+    }
+
+    /// Counts a frame that shows it, as one that is located.
+    pub fn count(&mut self, view: &PartView) {
+        self.frames += 1;
+        self.inspected += u32::from(view.inspected);
+        self.flagged += u32::from(view.flagged);
+        if self.worst_frame.is_none() || view.score > self.score {
+            (self.score, self.threshold) = (view.score, view.threshold);
+            self.worst_frame = Some(view.frame);
+        }
+    }
+
     /// Whether the part is to be rejected, by the frames that have come. A frame that was not inspected may have shown anything.
     pub fn rejected(&self, decision: Decision) -> bool {
         match decision {
-            // It exists because a frame was flagged.
-            Decision::Any => true,
+            Decision::Any => self.flagged + self.unseen > 0,
             Decision::Majority => 2 * (self.flagged + self.unseen) > self.inspected + self.unseen,
             Decision::Max => self.score > self.threshold || self.unseen > 0,
         }
@@ -256,6 +291,7 @@ impl Parts {
         let due = view.at_gate.time(belt);
         let mut part = Part {
             number: self.next,
+            id: None,
             since: view.along,
             at_gate: view.at_gate,
             due: due.unwrap_or(u64::MAX),
@@ -300,6 +336,12 @@ impl Parts {
         })
     }
 
+    /// A number for a part, each once.
+    pub fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+
     /// How many are on their way.
     pub fn len(&self) -> usize {
         self.waiting.len()
@@ -327,6 +369,7 @@ mod tests {
             threshold: 1.0,
             flagged: score > 1.0,
             inspection: Inspection::Inspected,
+            located: false,
         };
         (observation, time)
     }

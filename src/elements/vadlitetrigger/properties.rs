@@ -1,6 +1,6 @@
 //! The properties of `vadlitetrigger`: their ranges and descriptions.
 
-use super::settings::Settings;
+use super::settings::{MEASURED, Settings};
 use crate::elements::text;
 use gst::prelude::*;
 use std::sync::LazyLock;
@@ -18,11 +18,11 @@ pub fn properties() -> &'static [glib::ParamSpec] {
                 .mutable_playing()
                 .build()
         };
-        let number = |name: &str, nick: &str, blurb: &str| {
+        let number = |name: &str, nick: &str, minimum: f64, blurb: &str| {
             glib::ParamSpecDouble::builder(name)
                 .nick(nick)
                 .blurb(blurb)
-                .minimum(0.0)
+                .minimum(minimum)
                 .maximum(1e9)
                 .mutable_playing()
                 .build()
@@ -38,11 +38,17 @@ pub fn properties() -> &'static [glib::ParamSpec] {
                 .default_value(defaults.queue_size)
                 .mutable_ready()
                 .build(),
-            time("delay", "Delay", live.delay, "Time of a part from the camera to the gate, in ns, from when its first flagged frame was taken"),
-            number("distance", "Distance", "Distance from the camera to the gate, in m. Where it is set, a part is at the gate when the belt has gone so far, and delay is not used; 0: delay holds"),
-            number("belt-speed", "Belt speed", "Speed of the belt, in m/s, as an encoder may set it all the time; it holds for parts under way too. 0: the belt stands, and nothing comes to the gate"),
+            time("delay", "Delay", live.delay, "Time of a part from the camera to the gate, in ns: from when its first flagged frame was taken, or, where vadlite locates parts, as reference says"),
+            number("distance", "Distance", 0.0, "Distance from the camera to the gate, in m. Where it is set, a part is at the gate when the belt has gone so far, and delay is not used; 0: delay holds"),
+            number("belt-speed", "Belt speed", MEASURED, "Speed of the belt, in m/s, as an encoder may set it all the time; it holds for parts under way too. 0: the belt stands, and nothing comes to the gate. -1: measured, by the parts that vadlite locates, which needs field-of-view"),
+            number("field-of-view", "Field of view", 0.0, "Width of what a frame shows of the belt, in m: what belt-speed=-1 measures with"),
+            glib::ParamSpecEnum::builder_with_default("reference", live.reference)
+                .nick("Reference")
+                .blurb("Where vadlite locates parts: from when on the way of a part to the gate counts")
+                .mutable_playing()
+                .build(),
             time("pulse", "Pulse", live.pulse, "How long the gate rejects for one part, in ns"),
-            time("merge-window", "Merge window", live.merge_window, "Frames within so many ns of a part's first flagged frame show the same part. At least as long as a part is seen, and at most from its end to the next part"),
+            time("merge-window", "Merge window", live.merge_window, "Frames within so many ns of a part's first flagged frame show the same part, where vadlite does not locate parts, each of which is decided on by itself. At least as long as a part is seen, and at most from its end to the next part"),
             glib::ParamSpecEnum::builder_with_default("decision", live.decision)
                 .nick("Decision")
                 .blurb("How the frames of a part make one decision, when the part is at the gate")

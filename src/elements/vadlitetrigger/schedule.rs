@@ -3,7 +3,8 @@
 //! Times are nanoseconds on the gate's clock, which goes on in a pause as the belt does.
 
 use super::belt::Belt;
-use super::observation::{Inspection, Observation};
+use super::located::Located;
+use super::observation::{Inspection, Observation, PartView};
 use super::parts::{Association, AtGate, Behind, Part, Parts, Reason, View};
 use super::settings::{FailSafe, LiveSettings};
 use super::stamps::{Arrival, Stamps, Taken};
@@ -44,6 +45,8 @@ pub struct Seen {
 #[derive(Debug, Default)]
 pub struct Schedule {
     parts: Parts,
+    /// Those that `vadlite` has located; the others are told apart by their time.
+    located: Located,
     belt: Belt,
     stamps: Stamps,
     /// The last frame.
@@ -106,21 +109,26 @@ fn at_gate(taken: u64, settings: &LiveSettings, belt: &Belt) -> AtGate {
 }
 
 impl Schedule {
-    /// Takes in what a frame shows that arrives at `now`.
+    /// Takes in what a frame shows that arrives at `now`: as a whole, and of each part that is located.
     pub fn frame(
         &mut self,
         observation: Observation,
+        located: &[PartView],
         arrival: Arrival,
         settings: &LiveSettings,
         now: u64,
     ) -> Seen {
-        self.belt.set_speed(now, settings.belt_speed);
+        self.set_speed(settings, now);
         let taken = self.stamps.read(arrival, now);
         let reject = settings.fail_safe == FailSafe::Reject;
         let before = self.last.replace(taken);
         // The thread that asks may be late.
         self.notice_silence(settings, now);
-        let mut too_many = 0;
+        let (belt, parts) = (&mut self.belt, &mut self.parts);
+        let number = || parts.number();
+        let mut too_many = self
+            .located
+            .frame(located, taken, settings, belt, now, number);
         // What a silence covers need not be covered again.
         if observation.lost > 0 && reject && !self.is_silence_open() {
             too_many += self.lost(observation.lost, before, taken, settings, now);
@@ -246,8 +254,10 @@ impl Schedule {
 
     /// What is to be done at `now`. To be asked until it says [`Action::Wait`], and again whenever something has changed.
     pub fn next(&mut self, now: u64, settings: &LiveSettings) -> Action {
-        self.belt.set_speed(now, settings.belt_speed);
-        if let Some(part) = self.parts.at_gate(now, &self.belt) {
+        self.set_speed(settings, now);
+        let part = self.parts.at_gate(now, &self.belt);
+        let located = &mut self.located;
+        if let Some(part) = part.or_else(|| located.at_gate(now, &self.belt, settings)) {
             if !part.rejected(settings.decision) {
                 return Action::Pass(part);
             }
@@ -262,7 +272,7 @@ impl Schedule {
         if let Some(held) = self.hold(now) {
             return Action::Hold(held);
         }
-        let part = self.parts.next_due(&self.belt);
+        let part = self.next_part();
         let silences = self.silences.front().into_iter().chain(&self.rest);
         let edges = silences.flat_map(|silence| [Some(silence.from), silence.to]);
         let edges = edges.filter_map(|edge| edge?.time(&self.belt));
@@ -347,9 +357,18 @@ impl Schedule {
         (std::mem::replace(&mut self.holding, hold) != hold).then_some(hold)
     }
 
-    /// The belt goes at this speed from `now` on, in m/s.
-    pub fn set_speed(&mut self, speed: f64, now: u64) {
-        self.belt.set_speed(now, speed);
+    /// The belt goes at the speed of the settings from `now` on, unless that is measured.
+    pub fn set_speed(&mut self, settings: &LiveSettings, now: u64) {
+        if !settings.measures_speed() {
+            self.belt.set_speed(now, settings.belt_speed);
+        }
+    }
+
+    /// When the next part is at the gate, if the belt goes on as it does.
+    pub fn next_part(&self) -> Option<u64> {
+        let parts = self.parts.next_due(&self.belt);
+        let located = self.located.next_due(&self.belt);
+        parts.into_iter().chain(located).min()
     }
 
     /// Frames are waited for from the first time on that the pipeline plays.
@@ -391,8 +410,7 @@ impl Schedule {
     /// Whether something will come to the gate without anything else happening.
     pub fn has_more_to_come(&self) -> bool {
         let mut silences = self.silences.iter().chain(&self.rest);
-        self.parts.next_due(&self.belt).is_some()
-            || silences.any(|silence| silence.ends(&self.belt).is_some())
+        self.next_part().is_some() || silences.any(|silence| silence.ends(&self.belt).is_some())
     }
 
     /// The next frame changes what is waited for: the watchdog's time has passed, or the gate is held until then.
@@ -400,11 +418,13 @@ impl Schedule {
         self.alarmed || self.rest.is_some_and(|rest| rest.to.is_none())
     }
 
-    /// Parts that are on their way.
+    /// Parts that are on their way; of those that are located, the bad ones.
     pub fn parts_on_their_way(&self) -> usize {
-        self.parts.len()
+        self.parts.len() + self.located.bad()
     }
 }
 
+#[cfg(test)]
+mod located_tests;
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,25 @@ impl FailSafe {
     }
 }
 
+/// From when on the way of a part to the gate counts, where `vadlite` locates parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVadLiteTriggerReference")]
+pub enum Reference {
+    /// When its middle passes the line through the frame's middle, across the belt's motion
+    #[default]
+    #[enum_value(
+        name = "Centre: its middle passes the line through the frame's, across the belt",
+        nick = "centre"
+    )]
+    Centre,
+    /// When the first frame was taken that flags it, as for whole frames
+    #[enum_value(
+        name = "First flagged: the first frame was taken that flags it",
+        nick = "first-flagged"
+    )]
+    FirstFlagged,
+}
+
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub output: String,
@@ -37,12 +56,19 @@ pub struct Settings {
     pub live: LiveSettings,
 }
 
+/// The value of `belt-speed` that has it measured.
+pub const MEASURED: f64 = -1.0;
+
 /// What may change while playing. Times in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LiveSettings {
     pub delay: u64,
     pub distance: f64,
+    /// In m/s; [`MEASURED`]: by what located parts do.
     pub belt_speed: f64,
+    /// What a frame shows in its width, in m.
+    pub field_of_view: f64,
+    pub reference: Reference,
     pub pulse: u64,
     pub merge_window: u64,
     pub decision: Decision,
@@ -60,6 +86,8 @@ impl Default for Settings {
                 delay: 0,
                 distance: 0.0,
                 belt_speed: 0.0,
+                field_of_view: 0.0,
+                reference: Reference::default(),
                 pulse: 50_000_000,
                 merge_window: 200_000_000,
                 decision: Decision::default(),
@@ -75,6 +103,11 @@ impl LiveSettings {
     pub fn goes_by_belt(&self) -> bool {
         self.distance > 0.0
     }
+
+    /// Whether the belt's speed is that of the parts that are located.
+    pub fn measures_speed(&self) -> bool {
+        self.belt_speed == MEASURED
+    }
 }
 
 /// Why a value is refused.
@@ -84,6 +117,10 @@ pub enum SettingError {
     Time(#[from] UnitError),
     #[error("the property pulse: the gate would not open in 0 ns; 50000000 are 50 ms")]
     Pulse,
+    #[error(
+        "the property belt-speed: {0} m/s is no speed; -1 has it measured by the parts that vadlite locates"
+    )]
+    Speed(f64),
     #[error("the property output: {0}")]
     Output(#[from] AddressError),
 }
@@ -111,7 +148,14 @@ impl Settings {
             "queue-size" => self.queue_size = value.get().unwrap_or_default(),
             "delay" => live.delay = checked("delay", value)?,
             "distance" => live.distance = number(),
-            "belt-speed" => live.belt_speed = number(),
+            "belt-speed" => {
+                live.belt_speed = match number() {
+                    speed if speed >= 0.0 || speed == MEASURED => speed,
+                    speed => return Err(SettingError::Speed(speed)),
+                }
+            }
+            "field-of-view" => live.field_of_view = number(),
+            "reference" => live.reference = value.get().unwrap_or_default(),
             "pulse" => {
                 live.pulse = match checked("pulse", value)? {
                     0 => return Err(SettingError::Pulse),
@@ -136,6 +180,8 @@ impl Settings {
             "delay" => live.delay.to_value(),
             "distance" => live.distance.to_value(),
             "belt-speed" => live.belt_speed.to_value(),
+            "field-of-view" => live.field_of_view.to_value(),
+            "reference" => live.reference.to_value(),
             "pulse" => live.pulse.to_value(),
             "merge-window" => live.merge_window.to_value(),
             "decision" => live.decision.to_value(),

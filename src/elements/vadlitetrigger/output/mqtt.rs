@@ -18,6 +18,7 @@ fn payload(pulse: &Pulse) -> String {
     let waited = pulse.fired.elapsed();
     serde_json::json!({
         "part": part.number,
+        "id": part.id,
         "frame": part.worst_frame,
         "score": part.score,
         "threshold": part.threshold,

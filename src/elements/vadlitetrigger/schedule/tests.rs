@@ -89,6 +89,7 @@ impl Line {
                 Skipped => Inspection::Skipped,
                 Failed => Inspection::Failed,
             },
+            located: false,
         };
         let arrival = Arrival {
             stamp: Some(time),
@@ -97,7 +98,7 @@ impl Line {
         };
         let seen = self
             .schedule
-            .frame(observation, arrival, &self.settings, self.now);
+            .frame(observation, &[], arrival, &self.settings, self.now);
         assert_eq!(seen.taken.implausible, None);
         seen.association
     }
