@@ -10,7 +10,7 @@ pub struct Seen {
     pub y: f32,
     /// The longer side of the part.
     pub length: f32,
-    /// Whether all of it is in the frame: the middle of what the edge leaves of a part moves otherwise than the part.
+    /// Whether all of it is in the frame, by itself: the middle of what the edge leaves of a part moves otherwise than the part.
     pub whole: bool,
     /// Score and whether that is above the threshold, where it was judged.
     pub judged: Option<(f32, bool)>,
@@ -34,7 +34,7 @@ pub struct Track {
     pub flagged: u32,
     /// Highest score; 0 where it was never judged.
     pub score: f32,
-    /// Whether all of it was in the last frame.
+    /// Whether a frame has shown all of it.
     whole: bool,
 }
 
@@ -86,7 +86,12 @@ impl Tracker {
                 track.speed = speed;
                 sum = (sum.0 + speed.0, sum.1 + speed.1, sum.2 + 1.0);
             }
-            track.take(time, now);
+            // Of a part that its neighbour or the edge hides by now the middle is better known from before.
+            let place = match track.whole && !now.whole {
+                true => (track.x + moved.0, track.y + moved.1),
+                false => (now.x, now.y),
+            };
+            track.take(time, now, place);
             self.ids[index] = track.id;
         }
         if sum.2 > 0.0 {
@@ -114,7 +119,7 @@ impl Tracker {
                     score: 0.0,
                     whole: now.whole,
                 };
-                track.take(time, now);
+                track.take(time, now, (now.x, now.y));
                 self.tracks.push(track);
             }
         }
@@ -229,8 +234,10 @@ impl Tracker {
 }
 
 impl Track {
-    fn take(&mut self, time: u64, now: &Seen) {
-        (self.x, self.y, self.last, self.whole) = (now.x, now.y, time, now.whole);
+    fn take(&mut self, time: u64, now: &Seen, place: (f32, f32)) {
+        (self.x, self.y) = place;
+        self.last = time;
+        self.whole |= now.whole;
         self.views += 1;
         if let Some((score, flagged)) = now.judged {
             self.judged += 1;
@@ -266,6 +273,32 @@ mod tests {
                 ))
             });
         seen.collect()
+    }
+
+    /// Two that seem to touch for a while, as one thing between them, keep their ids.
+    #[test]
+    fn parts_that_touch_for_a_while_keep_their_ids() {
+        let mut tracker = Tracker::default();
+        let part = |x: f32, whole: bool| Seen {
+            x,
+            y: 0.3,
+            length: 0.1,
+            whole,
+            judged: whole.then_some((1.0, false)),
+        };
+        let mut ids = Vec::new();
+        for frame in 0..12u64 {
+            let x = 0.2 + 0.03 * frame as f32;
+            let seen = match (4..7).contains(&frame) {
+                true => vec![part(x - 0.02, false)],
+                false => vec![part(x, true), part(x - 0.04, true)],
+            };
+            let told = tracker.update(frame * FRAME, &seen, (1.0, 0.6));
+            if told.len() == 2 {
+                ids.push((told[0], told[1]));
+            }
+        }
+        assert_eq!(ids, vec![ids[0]; 9]);
     }
 
     proptest! {

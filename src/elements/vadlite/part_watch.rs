@@ -59,7 +59,8 @@ impl PartWatch {
                 x: x * across,
                 y: y * down,
                 length: part.length * scene,
-                whole: part.verdict != Verdict::Cut,
+                // Of parts that seem to touch, the middle is between them.
+                whole: part.score().is_some(),
                 judged: part.score().map(|score| (score, flagged)),
             });
             self.parts.push(PartResult {

@@ -81,9 +81,9 @@ impl Track {
         }
     }
 
-    /// Whether it has passed where parts are seen without having been judged in any frame.
-    fn unseen(&self) -> bool {
-        self.part.inspected == 0 && self.place.beyond
+    /// Whether it has passed where parts are seen without having been judged in any frame. Where nobody knows how parts move, it has.
+    fn unseen(&self, travel: &Travel) -> bool {
+        self.part.inspected == 0 && (self.place.beyond || !travel.is_known())
     }
 }
 
@@ -115,7 +115,7 @@ impl Located {
     ) -> u64 {
         self.settings = Some(*settings);
         let tracks = &self.tracks;
-        let whole = views.iter().filter(|view| view.complete);
+        let whole = views.iter().filter(|view| view.is_located());
         let seen = whole.filter_map(|view| {
             let track = tracks.iter().find(|track| track.key == view.key)?;
             Some((&track.place, view))
@@ -200,7 +200,7 @@ impl Located {
         }
         let track = &mut self.tracks[index];
         track.part.due = due;
-        if settings.fail_safe == FailSafe::Reject && track.unseen() {
+        if settings.fail_safe == FailSafe::Reject && track.unseen(&self.travel) {
             (track.part.unseen, track.part.reason) = (1, Reason::FailSafe);
         }
         track.state = match track.part.rejected(settings.decision) {
@@ -231,7 +231,7 @@ impl Located {
             .iter()
             .filter(|track| track.state == State::Waits);
         waits
-            .filter(|track| track.part.flagged > 0 || track.unseen())
+            .filter(|track| track.part.flagged > 0 || track.unseen(&self.travel))
             .count()
     }
 }

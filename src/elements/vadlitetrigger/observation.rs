@@ -87,6 +87,11 @@ impl PartView {
         }
     }
 
+    /// Whether its middle is where it is seen: not what the frame's edge leaves of it, and nothing between parts that seem to touch.
+    pub fn is_located(&self) -> bool {
+        self.complete && self.inspected
+    }
+
     /// Takes in what another `vadlite` says of the same part.
     fn join(&mut self, other: &Self) {
         self.flagged |= other.flagged;

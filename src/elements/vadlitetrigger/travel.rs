@@ -34,7 +34,7 @@ pub struct Place {
     anchor: Option<Anchor>,
     /// The belt's way at which it passes the reference line, and how many frames say so.
     line: Option<(f64, u32)>,
-    /// Whether a frame has shown all of it.
+    /// Whether a frame has located it.
     whole: bool,
     /// It was seen beyond the reference line.
     pub beyond: bool,
@@ -48,18 +48,19 @@ struct Anchor {
 }
 
 impl Place {
-    /// Takes in where a frame shows it, after [`Travel::step`] has said whether that frame ends a step. The middle of what the edge leaves of
-    /// a part is not that of the part.
+    /// Takes in where a frame shows it, after [`Travel::step`] has said whether that frame ends a step. A part that is not
+    /// located may lie anywhere thereabouts.
     pub fn see(&mut self, taken: Taken, view: &PartView, travel: &Travel, step: bool) {
         let beyond = travel.beyond(view);
         self.beyond |= beyond.is_some_and(|beyond| beyond >= 0.0);
-        if self.whole && !view.complete {
+        let located = view.is_located();
+        if self.whole && !located {
             return;
         }
-        if !self.whole && view.complete {
+        if !self.whole && located {
             (self.whole, self.line) = (true, None);
         }
-        if view.complete && (step || self.anchor.is_none()) {
+        if located && (step || self.anchor.is_none()) {
             self.anchor = Some(Anchor {
                 at: taken.at,
                 x: view.x,
@@ -122,7 +123,7 @@ pub struct Step {
 }
 
 impl Travel {
-    /// Takes in where a frame shows parts all of which it shows. Returns the step that it ends, if it does.
+    /// Takes in where a frame locates parts. Returns the step that it ends, if it does.
     pub fn step<'a>(
         &mut self,
         taken: Taken,
@@ -197,6 +198,11 @@ impl Travel {
             until: taken.at,
             then: (before + far) / since.max(seconds),
         })
+    }
+
+    /// Whether parts have shown how they move.
+    pub fn is_known(&self) -> bool {
+        self.steps.is_some()
     }
 
     /// How far beyond the reference line the middle of a part is, in widths of the frame; `None` while nothing has moved.

@@ -79,7 +79,10 @@ fn a_restless_corner_is_found_and_left_out() {
         assert!(cluster.highest_there <= cluster.images_there && cluster.images == count);
         let gone = (0..GRID.area()).filter(|&patch| !cluster.judged[patch]);
         let near = |patch: usize| patch / 14 < 5 && patch % 14 > 8;
-        assert!(gone.clone().count() >= 6 && gone.clone().all(near), "seed {seed}");
+        assert!(
+            gone.clone().count() >= 6 && gone.clone().all(near),
+            "seed {seed}"
+        );
         // With it gone there is nothing left to tell.
         assert_eq!(find(&images, &cluster.judged), None, "seed {seed}");
     }

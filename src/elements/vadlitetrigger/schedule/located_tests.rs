@@ -35,11 +35,6 @@ impl Speeds {
         }
     }
 
-    fn at(&self, time: u64) -> f64 {
-        let index = (time / self.each) as usize;
-        self.speeds[index.min(self.speeds.len() - 1)]
-    }
-
     /// How far the belt has gone at `time`.
     fn way(&self, time: u64) -> f64 {
         let mut way = 0.0;
