@@ -35,7 +35,7 @@ fn main() -> anyhow::Result<()> {
             println!("{file}: {found:?}");
             if found.state == State::Located {
                 let mut crop = Array3::zeros((3, height, width));
-                locator.upright(scene.view(), &found.pose, crop.view_mut());
+                locator.upright(scene.view(), &found, crop.view_mut());
                 crops.push(crop);
             }
         }

@@ -5,9 +5,9 @@
 
 mod common;
 
-use common::backbone;
-use common::lever::{HALF, HEIGHT, Lever, WIDTH, picture, somewhere};
+use common::lever::{HALF, HEIGHT, Lever, WIDTH, picture};
 use common::program::{folder, run};
+use common::{Picture, backbone};
 use gst::prelude::*;
 use gst_check::TestClock;
 use gstvadlite::VadLiteTrigger;
@@ -100,7 +100,7 @@ fn belt(seed: u64) -> Vec<Laid> {
             if edge > end - WIDTH as f32 {
                 break;
             }
-            let y = 50.0 + 100.0 * f32::from(lane) - outline.centre.1;
+            let y = 48.0 + 100.0 * f32::from(lane) + 4.0 * random.f32() - outline.centre.1;
             let spot = (random.u8(..20) == 0).then_some(-0.5);
             let lever = Lever {
                 spot,
@@ -134,18 +134,36 @@ impl Laid {
     }
 }
 
+/// What the camera sees when the belt has gone so far.
+fn show(parts: &[Laid], way: f64, seed: u64) -> Picture {
+    let levers = parts.iter().map(|part| part.at(way));
+    let levers: Vec<Lever> = levers
+        .filter(|lever| lever.x > -60.0 && lever.x < WIDTH as f32 + 60.0)
+        .collect();
+    picture(&levers, seed)
+}
+
 fn model() -> &'static PathBuf {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
     MODEL.get_or_init(|| {
         let images = folder("levers");
-        let mut random = fastrand::Rng::with_seed(7);
-        let levers: Vec<Lever> = (0..200).map(|_| somewhere(&mut random)).collect();
-        levers.par_iter().enumerate().for_each(|(number, lever)| {
-            let file = images.join(format!("{number:03}.png"));
-            picture(&[*lever], number as u64).save(&file);
+        // As a line would: pictures of the belt with good parts, each of which is on one of them.
+        let mut parts = belt(1000);
+        parts.iter_mut().for_each(|part| part.lever.spot = None);
+        (0..SECONDS).into_par_iter().for_each(|second| {
+            let file = images.join(format!("{second:03}.png"));
+            show(&parts, way(second as f64), second).save(&file);
         });
         let out = folder("models").join("levers.vadlite");
-        let options = ["fit", "--method", "patchcore-lite", "--size", "128"];
+        let options = [
+            "fit",
+            "--method",
+            "patchcore-lite",
+            "--size",
+            "128",
+            "--locate",
+            "part",
+        ];
         let paths = [
             "--images",
             images.to_str().unwrap(),
@@ -284,7 +302,10 @@ fn a_minute_of_three_lanes_to_the_gate() {
     let seed = std::env::var("VADLITE_BELT").map_or(1, |seed| seed.parse().unwrap());
     let parts = belt(seed);
     let line = Line::start(
-        &format!("model={} post-messages=flagged", model().display()),
+        &format!(
+            "model={} post-messages=flagged false-reject-rate=0.003",
+            model().display()
+        ),
         &format!(
             "decision=majority belt-speed=-1 field-of-view={FIELD} distance={TO_GATE} pulse=20000000"
         ),
@@ -295,14 +316,7 @@ fn a_minute_of_three_lanes_to_the_gate() {
     for frames in frames.chunks(64) {
         let pictures: Vec<_> = frames
             .par_iter()
-            .map(|&frame| {
-                let way = way(frame as f64 / RATE as f64);
-                let levers = parts.iter().map(|part| part.at(way));
-                let levers: Vec<Lever> = levers
-                    .filter(|lever| lever.x > -60.0 && lever.x < WIDTH as f32 + 60.0)
-                    .collect();
-                picture(&levers, 10_000 + frame).rgb
-            })
+            .map(|&frame| show(&parts, way(frame as f64 / RATE as f64), 10_000 + frame).rgb)
             .collect();
         for (&frame, rgb) in frames.iter().zip(pictures) {
             let time = frame * 1000 * MS / RATE;
@@ -338,27 +352,6 @@ fn a_minute_of_three_lanes_to_the_gate() {
             .collect()
     };
     // Every part one id, and every id one part.
-    let shared: Vec<_> = ids.iter().filter(|(_, parts)| parts.len() > 1).collect();
-    eprintln!("ids {} parts {} shared {shared:?}", ids.len(), parts.len());
-    let mut many: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
-    for (id, of) in &ids {
-        for part in of {
-            many.entry(*part).or_default().push(*id);
-        }
-    }
-    eprintln!(
-        "many {:?}",
-        many.iter()
-            .filter(|(_, ids)| ids.len() > 1)
-            .collect::<Vec<_>>()
-    );
-    eprintln!(
-        "none {:?}",
-        (0..parts.len())
-            .filter(|part| !many.contains_key(part))
-            .map(|p| parts[p])
-            .collect::<Vec<_>>()
-    );
     assert!(ids.values().all(|parts| parts.len() == 1), "{ids:?}");
     let part_of = |id: u64| ids.get(&id).and_then(|parts| parts.first()).copied();
     let known: BTreeSet<usize> = ids.values().flatten().copied().collect();

@@ -17,6 +17,8 @@ const INNER: usize = SIDE - 2 * BORDER;
 const PIXELS: usize = INNER * INNER;
 /// Changes that make no other picture: lighter, more contrast, shifted across, shifted down.
 const CHANGES: usize = 4;
+/// How far each may go: a tangent leads on without an end, and away from the picture. Any brightness, a third of the contrast, two cells.
+const REACH: [f32; CHANGES] = [f32::MAX, 0.3, 1.0, 1.0];
 /// Images that come as near as a copy by chance, for each image.
 const CHANCE: f64 = 0.01;
 /// Images nearer than this are copies however alike the others are: root mean square, in grey levels of 255. Two exposures differ by
@@ -30,6 +32,8 @@ pub struct Look {
     grey: Vec<f32>,
     /// Orthonormal: what [`CHANGES`] do to it, to first order (tangent distance; Simard, LeCun, Denker 1993).
     changes: [Vec<f32>; CHANGES],
+    /// How far each may go.
+    reach: [f32; CHANGES],
 }
 
 impl Look {
@@ -49,6 +53,7 @@ impl Look {
             inner(&|x, y| at(x + 1, y) - at(x - 1, y)),
             inner(&|x, y| at(x, y + 1) - at(x, y - 1)),
         ];
+        let mut reach = [0.0; CHANGES];
         // Gram-Schmidt; a change that the ones before it can do is none.
         for index in 0..CHANGES {
             let (before, rest) = changes.split_at_mut(index);
@@ -65,16 +70,21 @@ impl Look {
                 0.0
             };
             change.iter_mut().for_each(|value| *value *= scale);
+            reach[index] = REACH[index] * left.sqrt().max(f32::MIN_POSITIVE);
         }
-        Self { grey, changes }
+        Self {
+            grey,
+            changes,
+            reach,
+        }
     }
 
     /// How much another image differs, but for the changes: root mean square, in grey levels of 255. `rest` is memory to work in.
     fn distance(&self, other: &Self, rest: &mut Vec<f32>) -> f32 {
         rest.clear();
         rest.extend(self.grey.iter().zip(&other.grey).map(|(a, b)| b - a));
-        for change in &self.changes {
-            let along = dot(rest, change);
+        for (change, reach) in self.changes.iter().zip(self.reach) {
+            let along = dot(rest, change).clamp(-reach, reach);
             subtract(rest, change, along);
         }
         (dot(rest, rest) / PIXELS as f32).sqrt()
@@ -294,6 +304,23 @@ mod tests {
     use super::*;
     use crate::geometry::Size;
     use ndarray::Array3;
+
+    /// Without contrast every picture is empty: that makes none a copy of an empty one.
+    #[test]
+    fn an_empty_picture_is_no_copy_of_what_others_show() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut looks = vec![Look::new(Array3::zeros((3, 96, 96)).view(), NORMALIZATION)];
+        for _ in 0..30 {
+            let (x, y) = (random.usize(10..70), random.usize(10..70));
+            let mut image = Array3::zeros((3, 96, 96));
+            image
+                .slice_mut(ndarray::s![.., y..y + 16, x..x + 16])
+                .fill(1.0);
+            looks.push(Look::new(image.view(), NORMALIZATION));
+        }
+        let groups = groups(&looks);
+        assert_eq!(groups.of.iter().filter(|group| **group == 0).count(), 1);
+    }
 
     const SIZE: Size = Size::square(96);
     const NORMALIZATION: Normalization = Normalization {

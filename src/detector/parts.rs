@@ -142,7 +142,7 @@ impl PartFinder {
                 State::Touching | State::Unlike => Verdict::NotLocated,
                 State::Located => {
                     let (locator, tensor) = (&self.locator, &mut self.tensor);
-                    locator.upright(scene, &found.pose, tensor.view_mut());
+                    locator.upright(scene, &found, tensor.view_mut());
                     let score = inspector.inspect(self.tensor.view())?;
                     highest = highest.max(score);
                     let map = inspector.scorer.map().values();

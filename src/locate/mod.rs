@@ -123,6 +123,8 @@ pub struct Located {
     pub state: State,
     /// Correlation with the mean picture; 0 where it was not looked at.
     pub likeness: f32,
+    /// What it is in the last scene's picture of things.
+    blob: Blob,
 }
 
 /// Finds the parts of one model in scenes. Keeps its memory: after the first scene of a size nothing is allocated.
@@ -215,6 +217,7 @@ impl Locator {
                 pose,
                 state,
                 likeness: 0.0,
+                blob,
             });
         }
         if self.found.len() + self.pieces.len() > MOST_PARTS {
@@ -227,6 +230,7 @@ impl Locator {
                 pose,
                 state: State::Located,
                 likeness: 0.0,
+                blob: piece,
             });
         }
         let pictures = (&self.grey, &self.coarse);
@@ -257,9 +261,45 @@ impl Locator {
         &self.found
     }
 
-    /// The part at a pose, upright, into `out` (3 x height x width of its tensor). Beyond the scene its edge goes on.
-    pub fn upright(&self, scene: ArrayView3<'_, f32>, pose: &Pose, out: ArrayViewMut3<'_, f32>) {
-        warp::upright(scene, pose, self.model.scale, out);
+    /// A part that the last [`Locator::locate`] found in this scene, upright, into `out` (3 x height x width of its tensor). Beyond the scene its
+    /// edge goes on, and where its neighbours lie there is background: each is judged by itself.
+    pub fn upright(&self, scene: ArrayView3<'_, f32>, part: &Located, out: ArrayViewMut3<'_, f32>) {
+        let scale = self.model.scale;
+        let mut out = out;
+        warp::upright(scene, &part.pose, scale, out.view_mut());
+        // As far from the middle as the tensor's corners.
+        let (_, height, width) = out.dim();
+        let reach = (height as f32).hypot(width as f32) / (2.0 * scale) / self.small.unit();
+        let middle = part.pose.scaled(1.0 / self.small.unit());
+        let of_others = |other: &&Located| {
+            other.blob != part.blob && other.blob.is_within(middle.x, middle.y, reach)
+        };
+        let mut others = segment::Labels::new();
+        others.extend(
+            self.found
+                .iter()
+                .filter(of_others)
+                .map(|other| other.blob.label()),
+        );
+        if others.is_empty() {
+            return;
+        }
+        let Levels { gain, bias } = self.levels;
+        for v in 0..height {
+            for u in 0..width {
+                let along = (u as f32 + 0.5 - width as f32 / 2.0) / scale;
+                let across = (v as f32 + 0.5 - height as f32 / 2.0) / scale;
+                let (x, y) = part.pose.place(along, across);
+                let (x, y) = (x / self.small.unit(), y / self.small.unit());
+                if self.segmenter.is_of(&others, part.blob, x, y) {
+                    let levels = self.segmenter.background_at(x, y);
+                    for channel in 0..3 {
+                        let level = (levels[channel] - bias[channel]) / gain[channel];
+                        out[[channel, v, u]] = level;
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -5,9 +5,15 @@ mod split;
 use super::picture::Small;
 use super::pose::{self, Pose};
 use crate::geometry::Size;
+use smallvec::SmallVec;
 pub use split::MOST_PIECES;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+
+/// Numbers of things.
+pub type Labels = SmallVec<[u16; 32]>;
+/// Pixels around a thing in which its edge may show.
+const EDGE: usize = 2;
 
 /// Share of the sides that the border is thick.
 const BORDER: f32 = 0.02;
@@ -61,6 +67,8 @@ pub struct Segmenter {
     pending: Vec<usize>,
     blobs: Vec<Blob>,
     background: [f32; 3],
+    /// Of each channel: level in the middle, and by how much it rises to the right edge and to the lower one.
+    planes: [[f32; 3]; 3],
     contrast: f32,
     knows_background: bool,
     is_full: bool,
@@ -111,6 +119,35 @@ impl Segmenter {
     /// Each channel's level in the middle of the picture, and the contrast that was used.
     pub fn background(&self) -> ([f32; 3], f32) {
         (self.background, self.contrast)
+    }
+
+    /// Each channel's level at a place.
+    pub fn background_at(&self, x: f32, y: f32) -> [f32; 3] {
+        let middle = (self.size.width as f32 / 2.0, self.size.height as f32 / 2.0);
+        let (x, y) = ((x - middle.0) / middle.0, (y - middle.1) / middle.1);
+        self.planes
+            .map(|plane| plane[0] + plane[1] * x + plane[2] * y)
+    }
+
+    /// Whether something of these others shows at a place, and not `own`.
+    pub fn is_of(&self, others: &Labels, own: Blob, x: f32, y: f32) -> bool {
+        let Size { height, width } = self.size;
+        if x < 0.0 || y < 0.0 || x >= width as f32 || y >= height as f32 {
+            return false;
+        }
+        let (x, y) = (x as usize, y as usize);
+        // What only the closing of gaps has joined to it may be the other's edge.
+        let at = y * width + x;
+        if self.labels[at] == own.label && self.raw[at] {
+            return false;
+        }
+        let near = |at: usize, side: usize| at.saturating_sub(EDGE)..(at + EDGE + 1).min(side);
+        near(y, height).any(|y| {
+            near(x, width).any(|x| {
+                let label = self.labels[y * width + x];
+                label != 0 && others.contains(&label)
+            })
+        })
     }
 
     pub fn pose(&mut self, blob: Blob) -> Pose {
@@ -235,6 +272,7 @@ impl Segmenter {
             }
         }
         self.background[channel] = plane[0];
+        self.planes[channel] = plane;
         for (at, (difference, value_there)) in self.difference.iter_mut().zip(values).enumerate() {
             *difference = difference.max((value_there - value(&plane, at)).abs());
         }
@@ -368,6 +406,17 @@ impl Segmenter {
 const MOST_BLOBS: usize = 1000;
 
 impl Blob {
+    pub fn label(&self) -> u16 {
+        self.label
+    }
+
+    /// Whether the box around it comes as close to a place as `reach`.
+    pub fn is_within(&self, x: f32, y: f32, reach: f32) -> bool {
+        let off =
+            |at: f32, (from, to): (usize, usize)| (from as f32 - at).max(at - to as f32).max(0.0);
+        off(x, self.columns).hypot(off(y, self.rows)) <= reach
+    }
+
     fn add(&mut self, x: usize, y: usize) {
         self.area += 1;
         self.columns = (self.columns.0.min(x), self.columns.1.max(x + 1));

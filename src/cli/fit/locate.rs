@@ -146,7 +146,7 @@ impl Cutter {
         let mut count = 0;
         for found in locator.found() {
             if found.state == State::Located {
-                locator.upright(image, &found.pose, self.tensor.view_mut());
+                locator.upright(image, found, self.tensor.view_mut());
                 each(self.tensor.view())?;
                 count += 1;
             }
