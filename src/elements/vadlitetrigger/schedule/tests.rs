@@ -842,3 +842,5 @@ proptest! {
         }
     }
 }
+
+mod unseen;
