@@ -58,69 +58,6 @@ fn score_by(model: &Path, files: &[PathBuf], code: i32) -> (Vec<f64>, String) {
     (scores.collect(), text(&output.stderr))
 }
 
-/// A part with a grain of its own, as forty soft spots that no other part has at the same places.
-fn grained(seed: u64) -> DynamicImage {
-    let mut random = common::Random::new(seed + 5_000);
-    let mut picture = picture(seed);
-    for _ in 0..40 {
-        let (x, y) = (320.0 * random.unit(), 240.0 * random.unit());
-        let (radius, dark) = (5.0 + 7.0 * random.unit(), 50.0 * random.unit() - 25.0);
-        for (index, value) in picture.rgb.iter_mut().enumerate() {
-            let (column, row) = ((index / 3 % 320) as f64, (index / 960) as f64);
-            let squared = (column - x).powi(2) + (row - y).powi(2);
-            if squared < 9.0 * radius.powi(2) {
-                let spot = dark * (-squared / radius.powi(2)).exp();
-                *value = (f64::from(*value) + spot).clamp(0.0, 255.0) as u8;
-            }
-        }
-    }
-    dynamic(&picture)
-}
-
-/// Each picture a second time, as another file with another name: the threshold is what it is without.
-#[test]
-fn copies_in_the_folder_do_not_lower_the_threshold() {
-    let (once, twice) = (folder("copies-once"), folder("copies-twice"));
-    for seed in 0..24 {
-        let name = format!("{seed:03}.png");
-        grained(seed).save(once.join(&name)).unwrap();
-        std::fs::copy(once.join(&name), twice.join(&name)).unwrap();
-    }
-    let (output, out) = fit(&once, &[], 0);
-    let alone = info(&out);
-    assert!(!text(&output.stderr).contains("copies"), "{output:?}");
-    assert!(alone.get("copies").is_none(), "{alone}");
-
-    for seed in 0..24u64 {
-        let image = grained(seed);
-        // In an order that has nothing to do with the names of what they are copies of.
-        let path = |end: &str| twice.join(format!("x{:02}-{}.{end}", 7 * seed % 24, seed % 5));
-        match seed % 3 {
-            0 => image.save(path("bmp")).unwrap(),
-            1 => std::fs::write(path("jpg"), jpeg(&image, 80)).unwrap(),
-            _ => {
-                let mut brighter = image.into_rgb8();
-                for value in brighter.iter_mut() {
-                    *value = (f32::from(*value) * 1.01).round() as u8;
-                }
-                brighter.save(path("png")).unwrap();
-            }
-        }
-    }
-    let (output, out) = fit(&twice, &[], 0);
-    let said = text(&output.stderr);
-    let both = info(&out);
-    assert_eq!(both["good_images"], 48);
-    assert_eq!(both["copies"], 24, "{said}");
-    assert!(said.contains("24 of 48 images are copies"), "{said}");
-    assert!(text(&output.stdout).contains("24 of them copies"));
-    // Each picture counts once, whatever it is copied.
-    let rate = "smallest_false_reject_rate";
-    assert_eq!(both[rate], alone[rate]);
-    let threshold = |info: &serde_json::Value| info["threshold"].as_f64().unwrap();
-    assert!(threshold(&both) > 0.7 * threshold(&alone), "{both} {alone}");
-}
-
 #[test]
 fn images_without_variation_are_refused_and_the_old_model_stays() {
     let same = folder("same");
@@ -474,6 +411,38 @@ fn an_image_over_the_limit_is_named_with_the_option() {
     run(arguments("230400"), 0);
     let said = text(&run(arguments("230399"), 1).stderr);
     for words in ["a.png", "320 x 240", "230400 bytes", "--max-image-bytes"] {
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+/// As line-scan cameras make them, without an option; larger ones are refused before any of it is read.
+#[test]
+fn images_of_half_a_gibibyte_are_read_and_those_of_over_two_are_not() {
+    let folder = folder("large");
+    let large = |name: &str, side: u64, bytes: u64| {
+        let path = folder.join(name);
+        let header = format!("P5\n{side} {side}\n255\n");
+        std::fs::write(&path, &header).unwrap();
+        // Black, and takes no room on the disk.
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(header.len() as u64 + bytes).unwrap();
+        path
+    };
+    let read = large("read.pgm", 24_000, 24_000 * 24_000);
+    assert_eq!(score(&[&read]).len(), 1);
+    let refused = large("refused.pgm", 47_000, 1);
+    let arguments = [
+        "score".as_ref(),
+        "--model".as_ref(),
+        model().path.as_os_str(),
+    ];
+    let said = text(&run(arguments.into_iter().chain([refused.as_os_str()]), 1).stderr);
+    for words in [
+        "refused.pgm",
+        "47000 x 47000",
+        "2147483648",
+        "--max-image-bytes",
+    ] {
         assert!(said.contains(words), "{said}");
     }
 }

@@ -11,6 +11,7 @@ slow="
     belt            a minute of belt in real time
     cli_research    fits every method of a study
     fit_report      a browser
+    gate_promises   ten thousand parts on their way
     killed          starts and kills recordings and brokers
     learn           live streams that learn and fit
     learn_launch    learns under gst-launch-1.0 with every kind of sink
@@ -18,8 +19,10 @@ slow="
     outputs         peers that misbehave in real time
     random_frames   thousands of frames
     record_slow     frames of 12 megapixels
+    record_stalled  waits for a disk that never comes
     reload          live streams over several models
     report          a browser
+    statistics      peers that misbehave in real time
     tiles           fits at full resolution
 "
 

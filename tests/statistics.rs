@@ -5,7 +5,8 @@ mod common;
 use common::broker::Broker;
 use common::element::{Rig, element, start_error};
 use common::port::Port;
-use common::{Part, Picture, scratch};
+use common::raw_broker::{Manner, RawBroker};
+use common::{Part, Picture, model, scratch};
 use gst_video::VideoFormat as F;
 use std::collections::BTreeMap;
 use std::sync::mpsc::Receiver;
@@ -264,6 +265,46 @@ fn a_broker_that_comes_late_holds_up_nothing() {
     let start = Instant::now();
     drop(rig);
     assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+/// The next attempt comes later and later, and a warning once.
+#[test]
+fn a_broker_that_misbehaves_is_left_in_peace() {
+    let model = model();
+    std::thread::scope(|scope| {
+        for (manner, most, warned) in [
+            (Manner::Good, 1, 0),
+            (Manner::RefusesClients, 5, 1),
+            (Manner::ClosesOnMessages, 5, 1),
+            (Manner::AcknowledgesNothing, 5, 1),
+        ] {
+            scope.spawn(move || {
+                let broker = RawBroker::start(manner);
+                let properties = [
+                    ("model", model.path.to_str().unwrap()),
+                    ("stats-mqtt", &broker.address()),
+                ];
+                let mut rig = Rig::new(&properties);
+                let end = Instant::now() + Duration::from_secs(10);
+                while Instant::now() < end {
+                    assert!(rig.inspect(&good(0), F::Rgb).inspected);
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                let (_, said) = rig.messages();
+                println!("{manner:?}: {} connections, {said:?}", broker.connections());
+                assert!(
+                    (1..=most).contains(&broker.connections()),
+                    "{manner:?}: {}",
+                    broker.connections()
+                );
+                assert!(said.len() <= warned, "{manner:?}: {said:?}");
+                let stopping = Instant::now();
+                drop(rig);
+                let took = stopping.elapsed();
+                assert!(took < Duration::from_secs(5), "{manner:?}: {took:?}");
+            });
+        }
+    });
 }
 
 #[test]

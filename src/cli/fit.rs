@@ -20,6 +20,7 @@ use crate::detector::{
 };
 use crate::geometry::{Input, Size};
 use crate::video::mask;
+use crate::video::sample_bits::bits_of;
 use locate::Cutter;
 use std::collections::HashSet;
 use std::fmt;
@@ -272,7 +273,7 @@ impl Once<'_> {
             sizes.add(image.size);
             seen.insert(image.digest());
             deep |= image.largest.is_some();
-            let bits = image.largest.map(images::bits_of);
+            let bits = image.largest.map(bits_of);
             beyond += usize::from(bits > Some(reading.bits.unwrap_or(16)));
             let name = paths[index].file_name().unwrap_or_default();
             let name = name.to_string_lossy().into_owned();

@@ -6,6 +6,7 @@ use crate::detector::model_file::Metadata;
 use crate::detector::taps::Normalization;
 use crate::geometry::{Input, Roi, Size};
 use crate::video::preprocess::{Layout, Plane, Preprocess, Target};
+use crate::video::sample_bits::bits_of;
 use anyhow::{Context as _, bail};
 use image::{DynamicImage, RgbImage};
 use indicatif::ProgressBar;
@@ -84,12 +85,6 @@ impl Reading {
             ..self
         }
     }
-}
-
-/// Bits that samples up to `largest` use: as many as cameras have.
-pub fn bits_of(largest: u16) -> u8 {
-    let bits = (u16::BITS - largest.leading_zeros()) as u8;
-    bits.max(8).next_multiple_of(2)
 }
 
 /// The bits that those of the files use which have 16-bit samples; `None` where none has. Files that cannot be read are passed over.

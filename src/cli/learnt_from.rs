@@ -1,15 +1,14 @@
 //! Whether images are of the kind that a model was learnt from: said once for each thing in which they are not.
 
-use super::images::{ReadImage, bits_of};
+use super::images::ReadImage;
 use crate::detector::model_file::Metadata;
 use crate::geometry::Size;
+use crate::video::sample_bits::OtherBits;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Ratios of width to height that differ by more than this factor show parts of another shape.
 const ASPECT: f64 = 1.1;
-/// Bits that an image may use fewer than the model's: a dark one does.
-const DARKER: u8 = 2;
 
 /// What the model says of its images, and what has been told.
 pub struct LearntFrom {
@@ -33,23 +32,8 @@ impl LearntFrom {
     pub fn differs(&mut self, path: &Path, image: &ReadImage) -> Vec<String> {
         let mut told = Vec::new();
         if let Some(largest) = image.largest.filter(|_| !self.told_bits) {
-            let (bits, used) = (self.bits.unwrap_or(16), bits_of(largest));
-            let white = (1u32 << bits) - 1;
-            let learnt = match self.bits {
-                Some(bits) => format!("the model was learnt from images of {bits} bits"),
-                None => "the model was not learnt from such images".into(),
-            };
-            if u32::from(largest) > white {
-                told.push(format!(
-                    "image {} holds samples up to {largest}, and {learnt}: what is above {white} counts as white",
-                    path.display()
-                ));
-            } else if used + DARKER < bits {
-                told.push(format!(
-                    "image {} uses {used} of 16 bits (up to {largest}), and {learnt}: {white} counts as white, so that it is dark",
-                    path.display()
-                ));
-            }
+            let other = OtherBits::find(largest, self.bits);
+            told.extend(other.map(|other| format!("image {} {other}", path.display())));
             self.told_bits = !told.is_empty();
         }
         if let Some(size) = self.size.filter(|_| !self.told_size) {
@@ -113,22 +97,6 @@ impl Sizes {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bits_are_those_of_cameras() {
-        for (largest, bits) in [
-            (0, 8),
-            (255, 8),
-            (256, 10),
-            (1023, 10),
-            (3000, 12),
-            (4095, 12),
-            (9000, 14),
-            (65535, 16),
-        ] {
-            assert_eq!(bits_of(largest), bits, "{largest}");
-        }
-    }
 
     #[test]
     fn several_sizes_are_said_with_the_most_frequent_first() {

@@ -7,7 +7,9 @@ use super::formats;
 use super::preprocess::{Layout, Plane, PlaneError, Preprocess, Target};
 use gst_video::ffi::GST_VIDEO_MAX_PLANES;
 use gst_video::prelude::*;
-use gst_video::{VideoFormatFlags, VideoFrameRef, VideoInfo, VideoInterlaceMode, VideoMeta};
+use gst_video::{
+    VideoFormat, VideoFormatFlags, VideoFrameRef, VideoInfo, VideoInterlaceMode, VideoMeta,
+};
 use ndarray::ArrayViewMut3;
 
 const PLANES: usize = GST_VIDEO_MAX_PLANES as usize;
@@ -170,6 +172,18 @@ impl<'a> ReadableFrame<'a> {
         Ok(())
     }
 
+    /// The largest sample of a grey frame of 16 bits; `None` of other formats.
+    pub fn largest_sample(&self) -> Option<u16> {
+        if self.info.format() != VideoFormat::Gray16Le {
+            return None;
+        }
+        let largest = |row: &[u8]| {
+            let samples = row.as_chunks::<2>().0.iter();
+            samples.copied().map(u16::from_le_bytes).max()
+        };
+        self.rows(0).filter_map(largest).max()
+    }
+
     /// The rows of a plane, each up to its last sample.
     pub(super) fn rows(&self, index: usize) -> impl Iterator<Item = &[u8]> {
         let Plane { data, stride } = self.plane(index);
@@ -288,7 +302,7 @@ fn check_meta(buffer: &gst::BufferRef, info: &VideoInfo) -> Result<(), FrameErro
     if same && meta.width() >= info.width() && meta.height() >= info.height() {
         return Ok(());
     }
-    let text = |format: gst_video::VideoFormat, width, height| format!("{format} {width}x{height}");
+    let text = |format: VideoFormat, width, height| format!("{format} {width}x{height}");
     Err(FrameError::Meta {
         found: text(meta.format(), meta.width(), meta.height()),
         caps: text(info.format(), info.width(), info.height()),
@@ -460,14 +474,14 @@ mod tests {
     #[test]
     fn a_frame_that_is_none_says_why() {
         gst::init().unwrap();
-        let info = VideoInfo::builder(gst_video::VideoFormat::Gray8, 8, 4).build();
+        let info = VideoInfo::builder(VideoFormat::Gray8, 8, 4).build();
         let format = FrameFormat::new(info.unwrap()).unwrap();
         let said = |bytes: usize, meta: Option<(u32, u32, i32)>| {
             let mut buffer = gst::Buffer::with_size(bytes).unwrap();
             let writable = buffer.get_mut().unwrap();
             if let Some((width, height, stride)) = meta {
                 let flags = gst_video::VideoFrameFlags::empty();
-                let format = gst_video::VideoFormat::Gray8;
+                let format = VideoFormat::Gray8;
                 let offset = if stride < 0 { bytes - 8 } else { 0 };
                 VideoMeta::add_full(writable, flags, format, width, height, &[offset], &[stride])
                     .unwrap();

@@ -16,3 +16,4 @@ pub mod overlay;
 pub mod picture;
 pub mod preprocess;
 mod resample;
+pub mod sample_bits;

@@ -5,6 +5,7 @@
 
 pub mod belt;
 pub mod broker;
+pub mod disk;
 pub mod element;
 pub mod layout;
 pub mod lever;

@@ -266,14 +266,24 @@ impl Feed {
         self.push_buffer(buffer, pts, flagged);
     }
 
-    pub fn push_buffer(&mut self, mut buffer: gst::Buffer, pts: Option<u64>, flagged: bool) {
+    pub fn push_buffer(&mut self, buffer: gst::Buffer, pts: Option<u64>, flagged: bool) {
+        self.offer(buffer, pts, flagged).unwrap();
+    }
+
+    /// The same, of a pipeline that may stop meanwhile.
+    pub fn offer(
+        &mut self,
+        mut buffer: gst::Buffer,
+        pts: Option<u64>,
+        flagged: bool,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let inner = buffer.get_mut().unwrap();
         inner.set_pts(pts.map(gst::ClockTime::from_nseconds));
         result("made-up.vadlite", self.frames, flagged)
             .write(inner)
             .unwrap();
         self.frames += 1;
-        self.source.push_buffer(buffer).unwrap();
+        self.source.push_buffer(buffer)
     }
 
     /// The frames with these numbers, at their times, of which one may be flagged.
@@ -309,10 +319,15 @@ impl Feed {
         }
     }
 
+    /// Ends the stream, and returns at once.
+    pub fn begin_end(&self) {
+        self.source.end_of_stream().unwrap();
+    }
+
     /// Ends the stream, and returns when all is on the disk.
     #[track_caller]
     pub fn end(&self) {
-        self.source.end_of_stream().unwrap();
+        self.begin_end();
         let limit = gst::ClockTime::from_nseconds(LIMIT.as_nanos() as u64);
         let wanted = [gst::MessageType::Eos, gst::MessageType::Error];
         let message = self.bus.timed_pop_filtered(limit, &wanted);

@@ -160,6 +160,11 @@ impl VadLite {
                     gst::StreamError::Failed,
                     ("frame {frame} could not be inspected and passes on: {failure}; others for a reason of this kind are counted as failed in the property stats")
                 ),
+                Event::OtherBits { frame, other } => gst::element_imp_warning!(
+                    self,
+                    gst::StreamError::Format,
+                    ("frame {frame} {other}; learn a model from such frames, or set the camera as it was; others like it are not told")
+                ),
                 Event::ThresholdKept {
                     reason,
                     refused,

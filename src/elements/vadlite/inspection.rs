@@ -10,6 +10,7 @@ use crate::geometry::Roi;
 use crate::video::frame::{FrameError, FrameFormat};
 use crate::video::overlay::{self, MapView};
 use crate::video::preprocess::{Preprocess, Target};
+use crate::video::sample_bits::{BitsWatch, OtherBits};
 use ndarray::Array3;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,9 @@ pub struct Inspection {
     threshold: Threshold,
     overlay: overlay::Overlay,
     drift: Option<DriftWatch>,
+    bits: BitsWatch,
+    /// Of the last frame.
+    other_bits: Option<OtherBits>,
     /// Regions in frame coordinates, reused.
     pub regions: Vec<Region>,
 }
@@ -83,6 +87,8 @@ impl Inspection {
             },
             overlay: overlay::Overlay::new(),
             drift,
+            bits: BitsWatch::new(detector.metadata().sample_bits),
+            other_bits: None,
             regions: Vec::new(),
             detector,
         };
@@ -149,9 +155,15 @@ impl Inspection {
         let preprocess = self.preprocess.as_mut();
         let preprocess = preprocess.ok_or(FrameFailure::NoFormat)?;
         let frame = format.read(buffer)?;
+        self.other_bits = self.bits.look(|| frame.largest_sample());
         frame.to_tensor(preprocess, self.tensor.view_mut())?;
         let score = self.detector.inspect(self.tensor.view())?;
         Ok(f64::from(score))
+    }
+
+    /// That the frames use other bits of 16 than the model knows, where that is to be told now.
+    pub fn other_bits(&mut self) -> Option<OtherBits> {
+        self.other_bits.take()
     }
 
     /// Tests a score for drift, where it is time to.

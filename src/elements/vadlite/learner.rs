@@ -18,8 +18,9 @@ use crate::video::frame::{FrameError, FrameFormat};
 use crate::video::mask;
 use crate::video::overlay::{self, MapView};
 use crate::video::preprocess::{Preprocess, Target};
+use crate::video::sample_bits::LearntBits;
 pub use fit::Fit;
-use fit::FitEnd;
+use fit::{FitEnd, LearntFrame};
 use ndarray::{Array2, Array3};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::{Duration, Instant};
@@ -38,6 +39,8 @@ const BAR: usize = 64;
 pub enum Collected {
     /// It is learnt from, as the frame of this number, from 1.
     Taken(usize),
+    /// It is learnt from as the first, since it uses more bits of 16, this many, than those before, which are forgotten.
+    Anew(u8),
     /// It shows what another one did.
     Duplicate,
     /// All tensors were on their way.
@@ -51,11 +54,12 @@ pub struct Learner {
     target: Target,
     preprocess: Option<Preprocess>,
     /// Towards the fitting thread; none once it has all. Before `fit`, which waits on being dropped for a thread that waits for this.
-    tensors: Option<SyncSender<Array3<f32>>>,
+    tensors: Option<SyncSender<LearntFrame>>,
     spare: Receiver<Array3<f32>>,
     /// The one in hand.
     tensor: Option<Array3<f32>>,
     filter: DuplicateFilter,
+    bits: LearntBits,
     taken: usize,
     wanted: usize,
     duplicates: u64,
@@ -121,6 +125,7 @@ impl Learner {
             spare,
             tensor: None,
             filter: DuplicateFilter::default(),
+            bits: LearntBits::default(),
             taken: 0,
             wanted: settings.learn_frames as usize,
             duplicates: 0,
@@ -136,10 +141,15 @@ impl Learner {
 
     /// Prepares for frames of this format.
     pub fn negotiate(&mut self, format: &FrameFormat) {
-        self.preprocess = Some(format.preprocess(self.target));
+        let preprocess = format.preprocess(self.target);
+        self.preprocess = Some(preprocess.of_bits(self.bits.used()));
     }
 
     /// Takes the frame in where it shows something new, as long as frames are wanted.
+    ///
+    /// Of samples of 16 bits those are used that the brightest pixel so far needs: white is the largest number of so many. A frame that
+    /// needs more says that those before it were taken for brighter than they are, and the first frames may have been dark ones: they are
+    /// forgotten, four times at most.
     ///
     /// # Errors
     /// The buffer is no frame of the negotiated format.
@@ -158,6 +168,17 @@ impl Learner {
         };
         let preprocess = self.preprocess.as_mut().ok_or(FrameFailure::NoFormat)?;
         let frame = format.read(buffer)?;
+        let before = self.bits.used();
+        let largest = frame.largest_sample();
+        let anew = largest.is_some_and(|largest| self.bits.look(largest)) && self.taken > 0;
+        if self.bits.used() != before {
+            *preprocess = format.preprocess(self.target).of_bits(self.bits.used());
+        }
+        if anew {
+            self.taken = 0;
+            self.filter = DuplicateFilter::default();
+            self.started = Instant::now();
+        }
         frame.to_tensor(preprocess, tensor.view_mut())?;
         if !self.filter.admits(tensor.view(), &self.target) {
             self.duplicates += 1;
@@ -165,11 +186,21 @@ impl Learner {
         }
         self.taken += 1;
         // Does not wait: every tensor that exists has a place. Fails where the thread has given up.
-        let sent = self.tensor.take().map(|tensor| tensors.send(tensor));
+        let bits = self.bits.used();
+        let sent = self.tensor.take().map(|tensor| {
+            tensors.send(LearntFrame {
+                tensor,
+                number: self.taken,
+                bits,
+            })
+        });
         if !matches!(sent, Some(Ok(()))) || self.taken == self.wanted {
             self.tensors = None;
         }
-        Ok(Collected::Taken(self.taken))
+        Ok(match bits.filter(|_| anew) {
+            Some(bits) => Collected::Anew(bits),
+            None => Collected::Taken(self.taken),
+        })
     }
 
     /// Whether the next frame can be taken in, or is not wanted.

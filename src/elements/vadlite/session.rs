@@ -15,6 +15,7 @@ use super::stream::Stream;
 use super::{CAT, VadLite};
 use crate::elements::messages::{BusMessage as _, ModelTakenOver};
 use crate::video::frame::FrameFormat;
+use crate::video::sample_bits::OtherBits;
 use frame::Frame;
 use gst::prelude::*;
 use std::time::Instant;
@@ -61,6 +62,8 @@ pub enum Event {
     Progress(gst::ProgressType, String),
     /// A frame could not be used, the first one for a reason of this kind: a broken camera would flood the bus.
     FrameFailed { frame: u64, failure: FrameFailure },
+    /// Frames use other bits of 16 than the model knows.
+    OtherBits { frame: u64, other: OtherBits },
     /// Properties ask for a threshold that there is not; the one before stays.
     ThresholdKept {
         reason: String,

@@ -130,7 +130,13 @@ impl ElementImpl for VadLiteRecord {
                 }
                 self.with_stream(|stream| stream.set_flushing(false));
             }
+            gst::StateChange::PausedToPlaying => {
+                self.with_stream(|stream| stream.set_pausing(false));
+            }
             // Nobody waits for the disk while the streaming threads are waited for.
+            gst::StateChange::PlayingToPaused => {
+                self.with_stream(|stream| stream.set_pausing(true));
+            }
             gst::StateChange::PausedToReady => {
                 self.with_stream(|stream| stream.set_flushing(true));
             }

@@ -67,12 +67,14 @@ struct State {
     broken: bool,
     /// Nobody may be held up.
     flushing: bool,
+    /// Who is held up is let go, with its frame.
+    pausing: bool,
     /// One of the ends is gone.
     closed: bool,
 }
 
 impl Inbox {
-    /// Appends an encoded frame; `wait`: as soon as there is room for it.
+    /// Appends an encoded frame; `wait`: as soon as there is room for it, or the pipeline pauses.
     ///
     /// # Errors
     /// The frame is not taken.
@@ -86,13 +88,15 @@ impl Inbox {
         let full = |state: &State| {
             state.frames > 0 && (state.frames >= FRAMES || state.bytes + size > BYTES)
         };
-        while wait && full(&state) && !state.flushing && !state.closed {
+        while wait && full(&state) && !state.flushing && !state.pausing && !state.closed {
             self.changed.wait(&mut state);
         }
         if state.closed || (wait && state.flushing && full(&state)) {
             return Err(Refusal::Closed);
         }
-        if full(&state) || (state.broken && !key) {
+        // A sink that pauses lets no other frame come: this is the only one that there is no room for.
+        let over = wait && state.pausing;
+        if (full(&state) && !over) || (state.broken && !key) {
             state.broken = true;
             return Err(Refusal::Full);
         }
@@ -137,8 +141,20 @@ impl Inbox {
         self.changed.notify_all();
     }
 
-    pub fn is_flushing(&self) -> bool {
-        self.state.lock().flushing
+    /// Whether the pipeline pauses, or stops: a sink does so only when the thread that brings its frames has come back.
+    pub fn set_pausing(&self, pausing: bool) {
+        self.state.lock().pausing = pausing;
+        self.changed.notify_all();
+    }
+
+    /// Why nobody is to wait, if so.
+    pub fn is_let_go(&self) -> Option<&'static str> {
+        let state = self.state.lock();
+        match (state.flushing, state.pausing) {
+            (true, _) => Some("it is flushed"),
+            (false, true) => Some("it pauses or stops"),
+            (false, false) => None,
+        }
     }
 
     /// The next message, which is waited for until `deadline`.
@@ -254,6 +270,24 @@ mod tests {
         for thread in [first, second] {
             thread.join().unwrap().unwrap();
         }
+    }
+
+    /// A sink pauses only when the thread that brings its frames has come back: with that one, and none is lost.
+    #[test]
+    fn one_that_waits_is_let_go_by_a_pause_with_its_frame() {
+        let inbox = Arc::new(Inbox::default());
+        inbox.add_frame(sample(BYTES, true), true).unwrap();
+        let its = inbox.clone();
+        let waits = std::thread::spawn(move || its.add_frame(sample(1, true), true));
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!waits.is_finished());
+        inbox.set_pausing(true);
+        assert_eq!(waits.join().unwrap(), Ok(()));
+        // A live source's frames have no more room than before.
+        let full = Err(Refusal::Full);
+        assert_eq!(inbox.add_frame(sample(1, true), false), full);
+        inbox.set_pausing(false);
+        assert!(taken(&inbox) && taken(&inbox) && !taken(&inbox));
     }
 
     #[test]

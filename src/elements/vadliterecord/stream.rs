@@ -99,6 +99,11 @@ impl Stream {
         self.inbox.set_flushing(flushing);
     }
 
+    /// Whether the streaming threads are to come back, with what they bring.
+    pub fn set_pausing(&self, pausing: bool) {
+        self.inbox.set_pausing(pausing);
+    }
+
     /// The frames to come do not follow on those before. No frame is on its way.
     pub fn cut(&self) {
         self.begin_anew();
@@ -124,9 +129,11 @@ impl Stream {
                     return;
                 }
                 Err(RecvTimeoutError::Disconnected) => "the recorder has ended",
-                Err(RecvTimeoutError::Timeout) if self.inbox.is_flushing() => "it is flushed",
-                Err(RecvTimeoutError::Timeout) if began.elapsed() > FINISH => "it takes too long",
-                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Timeout) => match self.inbox.is_let_go() {
+                    Some(reason) => reason,
+                    None if began.elapsed() > FINISH => "it takes too long",
+                    None => continue,
+                },
             };
             gst::warning!(
                 CAT,

@@ -43,8 +43,18 @@ pub struct Input {
     pub size: Size,
 }
 
-/// Tensors to learn from, and the way back for those that are done with.
-type Tensors = (Receiver<Array3<f32>>, SyncSender<Array3<f32>>);
+/// A frame to learn from.
+pub struct LearntFrame {
+    /// 3 x height x width, normalised.
+    pub tensor: Array3<f32>,
+    /// From 1: with another first one all that came before are forgotten.
+    pub number: usize,
+    /// Bits that the samples of all frames use, where they have 16.
+    pub bits: Option<u8>,
+}
+
+/// Frames to learn from, and the way back for tensors that are done with.
+type Tensors = (Receiver<LearntFrame>, SyncSender<Array3<f32>>);
 
 /// What the thread is at, for the streaming thread to show.
 #[derive(Default)]
@@ -269,10 +279,10 @@ impl Thread {
     }
 
     /// The model, written and opened; `None` where nobody wants it any more.
-    fn learn(
-        &self,
-        fitter: Fitter<'_>,
-        backbone: &Path,
+    fn learn<'a>(
+        &'a self,
+        fitter: Fitter<'a>,
+        backbone: &'a Path,
         tensors: Tensors,
     ) -> Result<Option<Inspection>, String> {
         match self.fit(fitter, backbone, tensors) {
@@ -285,16 +295,27 @@ impl Thread {
     }
 
     /// Writes the model of all frames; returns whether it was still wanted.
-    fn fit(
-        &self,
-        mut fitter: Fitter<'_>,
-        backbone: &Path,
+    fn fit<'a>(
+        &'a self,
+        mut fitter: Fitter<'a>,
+        backbone: &'a Path,
         (tensors, give_back): Tensors,
     ) -> Result<bool, Error> {
-        let mut frames = 0;
-        let mut kept = KeptFrames::new(self.settings.learn_frames as usize, self.input.size);
-        for tensor in tensors {
+        let (mut frames, mut sample_bits) = (0, None);
+        let none_kept = || KeptFrames::new(self.settings.learn_frames as usize, self.input.size);
+        let mut kept = none_kept();
+        for frame in tensors {
+            let LearntFrame {
+                tensor,
+                number,
+                bits,
+            } = frame;
             self.cancel.check()?;
+            if number == 1 && frames > 0 {
+                fitter = Fitter::new(self.options(backbone, false))?;
+                (kept, frames) = (none_kept(), 0);
+            }
+            sample_bits = bits;
             fitter.add(tensor.view())?;
             kept.add(tensor.view());
             frames += 1;
@@ -320,6 +341,7 @@ impl Thread {
                 Some(fitter) => fitter,
                 None => self.again(backbone, &kept, same_light, &mut progress)?,
             };
+            fitter.describe_files(sample_bits, None);
             let outliers = fitter.leave_out_foreign(&mut progress)?;
             panic_point("vadlite-learner: finishing");
             Ok((fitter.finish(&mut progress)?.model, outliers))

@@ -53,6 +53,10 @@ impl Frame<'_> {
             Some(Err(failure)) => (None, Some(failure)),
             None => (None, None),
         };
+        if let Some(other) = inspection.other_bits() {
+            let frame = self.number;
+            events.push(Event::OtherBits { frame, other });
+        }
         let parts = score.and_then(|_| self.look_at_parts(inspection, watch));
         let flagged = score.is_some_and(|score| score > inspection.threshold());
         let reason = match &parts {
@@ -249,6 +253,11 @@ impl Frame<'_> {
             Some(Ok(Collected::Taken(number))) => {
                 gst::log!(CAT, obj = element, "{self}: learnt from, number {number}");
             }
+            Some(Ok(Collected::Anew(bits))) => gst::info!(
+                CAT,
+                obj = element,
+                "{self}: it uses {bits} of 16 bits, more than the frames before: learning begins anew with it"
+            ),
             Some(Ok(other)) => {
                 gst::log!(CAT, obj = element, "{self}: not learnt from: {other:?}");
             }

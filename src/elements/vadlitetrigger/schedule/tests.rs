@@ -843,3 +843,5 @@ proptest! {
         }
     }
 }
+
+mod unseen;
