@@ -86,6 +86,7 @@ mod wakeup;
 
 pub use crate::detector::Device;
 pub use crate::detector::method::MethodChoice;
+pub use crate::locate::Demand;
 pub use settings::{Mode, Overlay, PostMessages, Reload};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -106,6 +107,7 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         Overlay::static_type(),
         Mode::static_type(),
         MethodChoice::static_type(),
+        Demand::static_type(),
         Reload::static_type(),
         Device::static_type(),
         PostMessages::static_type(),
