@@ -3,99 +3,14 @@
 mod common;
 
 use common::element::{Rig, frame, info};
+use common::lever::{HALF, HEIGHT, Lever, WIDTH, parts_of, picture, somewhere};
 use common::program::{folder, json, run, text};
 use common::{Picture, backbone};
 use gst::prelude::*;
 use gst_video::VideoFormat;
-use gstvadlite::video::meta::{FrameResult, PartResult, Reason};
-use std::f32::consts::TAU;
+use gstvadlite::video::meta::Reason;
 use std::path::PathBuf;
 use std::sync::OnceLock;
-
-const WIDTH: usize = 400;
-const HEIGHT: usize = 300;
-/// Half the length of a part, in pixels.
-const HALF: f32 = 42.0;
-
-/// A lever that lies somewhere.
-#[derive(Debug, Clone, Copy)]
-struct Lever {
-    x: f32,
-    y: f32,
-    angle: f32,
-    /// A dark spot at a place along it, in halves of its length.
-    spot: Option<f32>,
-}
-
-impl Lever {
-    fn at(x: f32, y: f32, angle: f32) -> Self {
-        Self {
-            x,
-            y,
-            angle,
-            spot: None,
-        }
-    }
-
-    /// Its grey level at a place in the picture; `None` beside it.
-    fn level(&self, x: f32, y: f32) -> Option<f32> {
-        let (sin, cos) = self.angle.sin_cos();
-        let (dx, dy) = ((x - self.x) / HALF, (y - self.y) / HALF);
-        let (u, v) = (cos * dx + sin * dy, -sin * dx + cos * dy);
-        let head = (u - 0.6).hypot(v) <= 0.4;
-        let bar = u.abs() <= 1.0 && v.abs() <= 0.25;
-        let hole = (u - 0.6).hypot(v) <= 0.15;
-        let spot = self.spot.is_some_and(|at| (u - at).hypot(v) <= 0.16);
-        match (bar || head, hole, spot) {
-            (false, ..) => None,
-            (true, true, _) => Some(100.0),
-            (true, _, true) => Some(60.0),
-            (true, false, false) => Some(185.0 + 15.0 * (5.0 * u).sin()),
-        }
-    }
-
-    /// Where the middle of the bar's box is: the pose's reference is that of the outline.
-    fn near(&self, part: &PartResult) -> bool {
-        let (x, y) = (part.x * WIDTH as f32, part.y * HEIGHT as f32);
-        (x - self.x).hypot(y - self.y) < 0.2 * HALF
-    }
-}
-
-fn picture(levers: &[Lever], seed: u64) -> Picture {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut rgb = Vec::with_capacity(3 * WIDTH * HEIGHT);
-    for y in 0..HEIGHT {
-        for x in 0..WIDTH {
-            let mut sum = 0.0;
-            for sub in 0..4 {
-                let place = (
-                    x as f32 + 0.25 + 0.5 * (sub % 2) as f32,
-                    y as f32 + 0.25 + 0.5 * (sub / 2) as f32,
-                );
-                let of_lever = levers
-                    .iter()
-                    .find_map(|lever| lever.level(place.0, place.1));
-                sum += of_lever.unwrap_or(50.0 + 20.0 * place.0 / WIDTH as f32) / 4.0;
-            }
-            let level = sum + 6.0 * (random.f32() - 0.5);
-            rgb.extend([level as u8, level as u8, (0.9 * level) as u8]);
-        }
-    }
-    Picture {
-        width: WIDTH,
-        height: HEIGHT,
-        rgb,
-    }
-}
-
-fn somewhere(random: &mut fastrand::Rng) -> Lever {
-    let margin = 1.15 * HALF;
-    Lever::at(
-        margin + random.f32() * (WIDTH as f32 - 2.0 * margin),
-        margin + random.f32() * (HEIGHT as f32 - 2.0 * margin),
-        TAU * random.f32(),
-    )
-}
 
 /// A model of levers, fitted by the program, and what it said.
 fn model() -> &'static (PathBuf, String) {
@@ -113,22 +28,6 @@ fn model() -> &'static (PathBuf, String) {
         let output = run(arguments.into_iter().chain(paths), 0);
         (out, text(&output.stdout))
     })
-}
-
-fn parts_of(buffer: &gst::Buffer) -> (FrameResult<'static>, Vec<PartResult>) {
-    let mut read = None;
-    FrameResult::read_all(buffer, |result| {
-        let result = result.unwrap();
-        let parts = result.parts.as_deref().unwrap().to_vec();
-        let result = FrameResult {
-            model: result.model.into_owned().into(),
-            regions: result.regions.into_owned().into(),
-            parts: Some(parts.clone().into()),
-            ..result
-        };
-        read = Some((result, parts));
-    });
-    read.unwrap()
 }
 
 fn rig(more: &[(&str, &str)]) -> Rig {

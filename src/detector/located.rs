@@ -4,7 +4,7 @@ use super::fit::FittedPart;
 use super::parts::levels;
 use super::taps::Normalization;
 use crate::geometry::Size;
-use crate::locate::{Learnt, Located, Locator, State, Verdict};
+use crate::locate::{Learnt, Located, Locator, Verdict};
 use ndarray::{Array2, Array3, ArrayView3};
 
 /// What was decided.
@@ -60,7 +60,8 @@ impl Cutter {
     }
 
     /// What lies in a scene (3 x height x width); nothing where there may be more than that.
-    pub fn locate(&mut self, scene: ArrayView3<'_, f32>) -> &[Located] {
+    #[cfg(feature = "cli")]
+    fn locate(&mut self, scene: ArrayView3<'_, f32>) -> &[Located] {
         self.locator.locate(scene);
         match self.locator.doubt() {
             Some(_) => &[],
@@ -68,7 +69,7 @@ impl Cutter {
         }
     }
 
-    /// What was located in the last scene, to compare with what was before.
+    /// What finds them.
     pub fn locator(&mut self) -> &mut Locator {
         &mut self.locator
     }
@@ -93,7 +94,7 @@ impl Cutter {
         let mut count = 0;
         for index in 0..self.locate(scene).len() {
             let part = self.locator.found()[index];
-            if part.state == State::Located {
+            if part.state == crate::locate::State::Located {
                 each(self.upright(scene, &part))?;
                 count += 1;
             }

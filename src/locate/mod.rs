@@ -259,6 +259,14 @@ impl Locator {
         &self.found
     }
 
+    /// By how much the last scene's background is off the one that was learnt, grey levels.
+    pub fn background_off(&self) -> f32 {
+        let (own, _) = self.segmenter.background();
+        let off = own.iter().zip(self.model.background);
+        off.map(|(own, learnt)| (own - learnt).abs())
+            .fold(0.0, f32::max)
+    }
+
     /// How a part of the last scene looked there.
     pub fn view(&self, part: &Located) -> View {
         View::new(&self.grey, part, self.model.scale, self.template.size())

@@ -1,4 +1,4 @@
-//! Whether two frames show the same part: one that has moved on looks as it did before, at the angle that it had.
+//! Whether two frames show the same part: what is its own looks as it did before, at the angle that it had.
 
 use super::picture::Plane;
 use super::template::{Refiner, TEMPLATE_REDUCTION, Template, sample};
@@ -6,15 +6,12 @@ use super::{Located, Pose};
 use crate::geometry::Size;
 use ndarray::Array2;
 
-/// No more likeness than this (correlation) is asked for: a camera's noise, and light that is not everywhere the same, take some.
-const ENOUGH: f32 = 0.98;
-
 /// How a part looked in one scene.
 ///
 /// What looks like it in another scene is the same part. Two good parts resemble each other only as far as both resemble the mean picture:
 /// by the product of these correlations, if what is their own has nothing in common. What is more like the view than halfway from there to
 /// 1 is taken for the same part. It is looked at under the view's own angle: parts on a belt do not turn from frame to frame, and another
-/// part that is laid at the same place lies at another angle.
+/// part that is laid at the same place lies at another angle. Of parts that differ by no more than a camera's noise this tells nothing.
 pub struct View {
     picture: Template,
     angle: f32,
@@ -55,5 +52,5 @@ impl View {
 
 /// Likeness of two views above which they show the same part, by that of each to the mean picture.
 fn threshold(one: f32, other: f32) -> f32 {
-    f32::midpoint(1.0, one.max(0.0) * other.max(0.0)).min(ENOUGH)
+    f32::midpoint(1.0, one.max(0.0) * other.max(0.0))
 }

@@ -7,6 +7,7 @@ pub mod belt;
 pub mod broker;
 pub mod element;
 pub mod layout;
+pub mod lever;
 pub mod line;
 pub mod plc;
 pub mod port;

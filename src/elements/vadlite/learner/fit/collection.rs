@@ -71,19 +71,29 @@ impl<'a> Collection<'a> {
                 }
                 Handed::End => self.end()?,
             }
-            let mut state = self.thread.state.lock();
-            state.handled += 1;
-            if let Stage::Parts(parts) = &self.stage {
-                (state.parts, state.again) = (parts.0.count(), parts.0.again());
-            }
-            drop(state);
+            self.count();
+            self.thread.state.lock().handled += 1;
             self.thread.offers.wake();
             // Of whole frames the streaming thread sends no more than are wanted.
             if matches!(self.stage, Stage::Parts(_)) && self.taken >= self.thread.wanted() {
                 break;
             }
         }
+        if let (Stage::Parts(parts), Some(part)) = (&self.stage, &mut self.decision.part) {
+            // Those that the part was known by may all have been of one minute.
+            let off = parts.0.background_off().max(part.model.background_off);
+            part.model.background_off = off;
+            self.fitter.widen_background(off);
+        }
         Ok(())
+    }
+
+    /// Says how many parts there are.
+    fn count(&self) {
+        if let Stage::Parts(parts) = &self.stage {
+            let mut state = self.thread.state.lock();
+            (state.parts, state.again) = (parts.0.count(), parts.0.again());
+        }
     }
 
     fn take(&mut self, shot: &Shot) -> Result<(), Error> {
@@ -167,6 +177,7 @@ impl<'a> Collection<'a> {
             self.thread.cancel.check()?;
             if self.taken < wanted {
                 self.look_again(&kept)?;
+                self.count();
             }
         }
         Ok(())
