@@ -102,18 +102,25 @@ pub fn somewhere(random: &mut fastrand::Rng) -> Lever {
     )
 }
 
-pub fn parts_of(buffer: &gst::Buffer) -> (FrameResult<'static>, Vec<PartResult>) {
+/// What the meta says of a frame.
+pub fn result_of(buffer: &gst::BufferRef) -> FrameResult<'static> {
     let mut read = None;
     FrameResult::read_all(buffer, |result| {
         let result = result.unwrap();
-        let parts = result.parts.as_deref().unwrap().to_vec();
-        let result = FrameResult {
+        read = Some(FrameResult {
             model: result.model.into_owned().into(),
             regions: result.regions.into_owned().into(),
-            parts: Some(parts.clone().into()),
+            parts: result.parts.map(|parts| parts.into_owned().into()),
+            map: None,
             ..result
-        };
-        read = Some((result, parts));
+        });
     });
     read.unwrap()
+}
+
+/// The same of a model that locates parts, and these.
+pub fn parts_of(buffer: &gst::BufferRef) -> (FrameResult<'static>, Vec<PartResult>) {
+    let result = result_of(buffer);
+    let parts = result.parts.clone().unwrap().into_owned();
+    (result, parts)
 }

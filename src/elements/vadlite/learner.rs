@@ -257,7 +257,8 @@ impl Learner {
     fn taken(&self) -> usize {
         match self.maker.looking() {
             Looking::AtParts { .. } => self.fit.state().parts,
-            Looking::ForParts | Looking::AtFrames => self.frames,
+            // More are looked at where parts are asked for, and few frames show any.
+            Looking::ForParts | Looking::AtFrames => self.frames.min(self.wanted),
         }
     }
 

@@ -176,6 +176,8 @@ impl Session {
         let ActiveMode::Learn(learner) = &mut self.mode else {
             return (events, false);
         };
+        // First: with what the thread has come to meanwhile, nothing may be missing any more.
+        let has_room = learner.has_room();
         let waits = match learner.missing() {
             Some(_) if end && !learner.has_seen_all() => true,
             // What it has seen last may have been enough.
@@ -186,7 +188,7 @@ impl Session {
                 }
                 None => true,
             },
-            Some(_) => learner.waits && !learner.has_room(),
+            Some(_) => learner.waits && !has_room,
             None => end || learner.waits,
         };
         let waits = waits && !learner.failed();

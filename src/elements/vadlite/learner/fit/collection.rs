@@ -171,15 +171,14 @@ impl<'a> Collection<'a> {
         self.stage = Stage::Parts(Box::new((parts, Rescaler::new(of_frames, scene))));
         self.frame = kept.last().map(|kept| kept.frame);
         self.fitter.describe_files(None, self.frame);
-        // From here on scenes of this size come: those that are kept are looked at meanwhile.
-        self.say(Looking::AtParts { scene }, located);
         for kept in kept {
             self.thread.cancel.check()?;
             if self.taken < wanted {
                 self.look_again(&kept)?;
-                self.count();
             }
         }
+        self.count();
+        self.say(Looking::AtParts { scene }, located);
         Ok(())
     }
 
