@@ -1,9 +1,10 @@
 //! What the streaming thread hands to the one that fits: image tensors of whole frames, scenes to look for parts in, or both.
 
 use crate::detector::taps::Normalization;
+use crate::elements::vadlite::error::FrameFailure;
 use crate::geometry::{Input, Size};
 use crate::locate::SCENE;
-use crate::video::frame::{FrameError, FrameFormat, ReadableFrame};
+use crate::video::frame::{FrameFormat, ReadableFrame};
 use crate::video::preprocess::{Preprocess, Target};
 use ndarray::Array3;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -129,34 +130,37 @@ impl ShotMaker {
         self.scene = Some((target.size, format.preprocess(target)));
     }
 
-    /// Makes the image tensor, where whole frames are looked at.
+    /// Makes the image tensor of the whole frame, where such are looked at.
     ///
     /// # Errors
-    /// No format has been negotiated, in which case it says nothing, or the frame is not of it.
-    pub fn whole(&mut self, frame: &ReadableFrame<'_>, shot: &mut Shot) -> Result<(), FrameError> {
-        match &mut self.whole {
-            Some(preprocess) => {
-                fit_to(&mut shot.whole, self.target.size);
-                frame.to_tensor(preprocess, shot.whole.view_mut())
-            }
-            None => Ok(()),
-        }
+    /// No format has been negotiated, or the frame is not of it.
+    pub fn whole(
+        &mut self,
+        frame: &ReadableFrame<'_>,
+        shot: &mut Shot,
+    ) -> Result<(), FrameFailure> {
+        let preprocess = self.whole.as_mut().ok_or(FrameFailure::NoFormat)?;
+        fit_to(&mut shot.whole, self.target.size);
+        frame.to_tensor(preprocess, shot.whole.view_mut())?;
+        Ok(())
     }
 
     /// Makes the scene, where parts are looked for, and says what the shot shows.
     ///
     /// # Errors
     /// As [`ShotMaker::whole`].
-    pub fn scene(&mut self, frame: &ReadableFrame<'_>, shot: &mut Shot) -> Result<(), FrameError> {
-        shot.looking = self.looking;
-        shot.frame = self.format.as_ref().map_or(shot.frame, FrameFormat::size);
-        match &mut self.scene {
-            Some((size, preprocess)) => {
-                fit_to(&mut shot.scene, *size);
-                frame.to_tensor(preprocess, shot.scene.view_mut())
-            }
-            None => Ok(()),
+    pub fn scene(
+        &mut self,
+        frame: &ReadableFrame<'_>,
+        shot: &mut Shot,
+    ) -> Result<(), FrameFailure> {
+        let format = self.format.as_ref().ok_or(FrameFailure::NoFormat)?;
+        (shot.looking, shot.frame) = (self.looking, format.size());
+        if let Some((size, preprocess)) = &mut self.scene {
+            fit_to(&mut shot.scene, *size);
+            frame.to_tensor(preprocess, shot.scene.view_mut())?;
         }
+        Ok(())
     }
 }
 
