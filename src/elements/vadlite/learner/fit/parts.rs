@@ -141,8 +141,8 @@ impl Parts {
         let speed = self.tracker.speed();
         self.belt = speed.map(|(x, y)| (x * elapsed, y * elapsed));
         let ids = self.tracker.update(time, &self.seen, bounds).to_vec();
-        for index in 0..self.found.len() {
-            let (found, id) = (self.found[index], ids[index]);
+        for (index, id) in ids.into_iter().enumerate() {
+            let found = self.found[index];
             if found.state == State::Located {
                 let seen = self.seen[index];
                 let off = (seen.x - bounds.0 / 2.0).hypot(seen.y - bounds.1 / 2.0);
