@@ -91,8 +91,8 @@ fn located(image: &ndarray::Array3<f32>) {
         locator.locate(scene.view());
         found = locator.found().len();
         for located in 0..found {
-            let pose = locator.found()[located].pose;
-            locator.upright(scene.view(), &pose, upright.view_mut());
+            let part = locator.found()[located];
+            locator.upright(scene.view(), &part, upright.view_mut());
         }
     });
     assert!(found >= 3, "{found}");

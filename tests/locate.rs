@@ -3,12 +3,12 @@
 mod common;
 
 use common::element::{Rig, frame, info};
-use common::lever::{HALF, HEIGHT, Lever, WIDTH, picture, somewhere};
+use common::lever::{HALF, HEIGHT, Lever, WIDTH, parts_of, picture, somewhere};
 use common::program::{folder, json, run, text};
 use common::{Picture, backbone};
 use gst::prelude::*;
 use gst_video::VideoFormat;
-use gstvadlite::video::meta::{FrameResult, PartResult, Reason};
+use gstvadlite::video::meta::Reason;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -28,22 +28,6 @@ fn model() -> &'static (PathBuf, String) {
         let output = run(arguments.into_iter().chain(paths), 0);
         (out, text(&output.stdout))
     })
-}
-
-fn parts_of(buffer: &gst::Buffer) -> (FrameResult<'static>, Vec<PartResult>) {
-    let mut read = None;
-    FrameResult::read_all(buffer, |result| {
-        let result = result.unwrap();
-        let parts = result.parts.as_deref().unwrap().to_vec();
-        let result = FrameResult {
-            model: result.model.into_owned().into(),
-            regions: result.regions.into_owned().into(),
-            parts: Some(parts.clone().into()),
-            ..result
-        };
-        read = Some((result, parts));
-    });
-    read.unwrap()
 }
 
 fn rig(more: &[(&str, &str)]) -> Rig {

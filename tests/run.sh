@@ -14,6 +14,7 @@ slow="
     gate_promises   ten thousand parts on their way
     killed          starts and kills recordings and brokers
     learn           live streams that learn and fit
+    learn_parts     learns from a belt and from stills
     learn_launch    learns under gst-launch-1.0 with every kind of sink
     model_file      damages a model file in hundreds of places
     outputs         peers that misbehave in real time

@@ -15,13 +15,13 @@ use crate::detector::calibration::Calibration;
 use crate::detector::fit_in_other_light;
 use crate::detector::model_file::{Metadata, ModelFile};
 use crate::detector::{
-    Cancel, Cluster, DefectScores, Detector, Finished, FitOptions, Fitter, Groups, HeldOutMaps,
-    Progress,
+    Cancel, Cluster, Cutter, Decision, DefectScores, Detector, Finished, FitOptions, Fitter,
+    Groups, HeldOutMaps, Progress,
 };
 use crate::geometry::{Input, Size};
 use crate::video::mask;
 use crate::video::sample_bits::bits_of;
-use locate::Cutter;
+use ndarray::ArrayView3;
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -201,7 +201,7 @@ fn with_warning(fitted: Fitted) -> Fitted {
 
 /// A fit, which may be done twice.
 struct Once<'a> {
-    decision: &'a locate::Decision,
+    decision: &'a Decision,
     arguments: &'a FitArguments,
     runtime: &'a RuntimeArguments,
     reading: Reading,
@@ -258,7 +258,7 @@ impl Once<'_> {
             normalization: fitter.normalization(),
             roi,
         };
-        let mut cutter = Cutter::new(part, input_size, fitter.normalization());
+        let mut cutter = part.map(|part| Cutter::new(part, input_size, fitter.normalization()));
         let mut without = Vec::new();
         let bar = progress(paths.len(), "fitting");
         let reading = Reading {
@@ -277,7 +277,7 @@ impl Once<'_> {
             beyond += usize::from(bits > Some(reading.bits.unwrap_or(16)));
             let name = paths[index].file_name().unwrap_or_default();
             let name = name.to_string_lossy().into_owned();
-            let parts = cutter.cut(image.tensor.view(), |part| {
+            let parts = cut(&mut cutter, image.tensor.view(), |part| {
                 names.push(name.clone());
                 Ok(fitter.add(part)?)
             })?;
@@ -289,7 +289,8 @@ impl Once<'_> {
         })?;
         if !asked.bad.is_empty() {
             images::for_each_readable(asked.bad, framing, reading, &bar, |_, image| {
-                cutter.cut(image.tensor.view(), |part| Ok(fitter.add_bad(part)?))?;
+                let add = |part: ArrayView3<'_, f32>| Ok(fitter.add_bad(part)?);
+                cut(&mut cutter, image.tensor.view(), add)?;
                 Ok(())
             })?;
         }
@@ -331,6 +332,18 @@ impl Once<'_> {
             seen,
             read: readable,
         })
+    }
+}
+
+/// Hands the parts that an image shows to `each`, or the whole of it where there are none to locate. Returns how many there were.
+fn cut(
+    cutter: &mut Option<Cutter>,
+    image: ArrayView3<'_, f32>,
+    mut each: impl FnMut(ArrayView3<'_, f32>) -> anyhow::Result<()>,
+) -> anyhow::Result<usize> {
+    match cutter {
+        Some(cutter) => cutter.cut(image, each),
+        None => each(image).map(|()| 1),
     }
 }
 

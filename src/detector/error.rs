@@ -243,6 +243,9 @@ pub enum FitError {
     NoChoice(&'static str),
     #[error("the mask leaves no patch of the picture to be judged")]
     NothingJudged,
+    /// They were asked for.
+    #[error("there are no parts to locate: {0}")]
+    NoParts(String),
     #[error("no patches to fit on")]
     NoPatches,
     #[error("{wanted} dimensions were asked for, and the taps have 1 to {all}")]

@@ -18,6 +18,7 @@ pub(crate) mod heads;
 pub(crate) mod image_score;
 mod inspector;
 mod light;
+mod located;
 mod long_tail;
 pub mod method;
 #[cfg(feature = "cli")]
@@ -42,8 +43,8 @@ pub(crate) use fit::foreign::fence as foreign_above;
 pub use fit::{Cluster, DefectScores, Finished, FitOptions, FittedPart, Fitter, HeldOutMaps};
 pub(crate) use fit::{fit_in_other_light, rejects_other_light};
 pub use heads::Recipe;
+pub(crate) use located::{Cutter, Decision};
 pub use near_copies::{CopiesOf, Groups};
-#[cfg(feature = "cli")]
 pub(crate) use parts::levels;
 pub use parts::{Part, Verdict};
 pub use progress::{Cancel, Progress};

@@ -21,4 +21,9 @@ impl Normalization {
         mean: [0.485, 0.456, 0.406],
         std: [0.229, 0.224, 0.225],
     };
+    /// Levels as they are, 0 to 1.
+    pub const PLAIN: Self = Self {
+        mean: [0.0; 3],
+        std: [1.0; 3],
+    };
 }

@@ -114,10 +114,11 @@ impl BusMessage for PartLeft<'_> {
 pub struct LearnProgress<'a> {
     /// `collecting`, `fitting` or `done`.
     pub phase: &'a str,
-    /// Frames taken.
+    /// Frames taken; parts, once it is known that they are located.
     pub frames: u64,
-    /// Frames wanted.
+    /// The same that are wanted.
     pub learn_frames: u64,
+    /// Frames that show nothing new; of parts, later views of those that are taken.
     pub duplicates: u64,
     /// Frames that came while all tensors were on their way.
     pub too_fast: u64,
@@ -130,6 +131,8 @@ pub struct LearnProgress<'a> {
     pub false_reject_rate: Option<f64>,
     /// Nanoseconds, where that can be told.
     pub time_left: Option<u64>,
+    /// Why parts are located or whole pictures judged, once that is decided.
+    pub located: Option<&'a str>,
 }
 
 impl BusMessage for LearnProgress<'_> {
@@ -145,6 +148,7 @@ impl BusMessage for LearnProgress<'_> {
             .field("share", self.share)
             .field_if_some("false-reject-rate", self.false_reject_rate)
             .field_if_some("time-left", self.time_left)
+            .field_if_some("located", self.located)
             .build()
     }
 }

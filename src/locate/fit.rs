@@ -10,15 +10,26 @@ use ndarray::{Array2, ArrayView3};
 use rayon::prelude::*;
 
 /// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+// One list of names for the options, by clap, and the properties, by GLib's type system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[enum_type(name = "GstVadLiteLocate")]
 pub enum Demand {
     /// Where the good images show parts that lie differently
     #[default]
+    #[enum_value(
+        name = "Where the good frames show parts that lie differently",
+        nick = "auto"
+    )]
     Auto,
     /// The whole picture is judged as it is
+    #[enum_value(name = "The whole picture is judged as it is", nick = "none")]
     None,
     /// Parts are located; a failure where there are none
+    #[enum_value(
+        name = "Parts are located; an error where there are none",
+        nick = "part"
+    )]
     Part,
 }
 
@@ -126,8 +137,18 @@ impl LocatorFitter {
         }
     }
 
-    /// Takes in the scene (3 x height x width) of a good frame.
-    pub fn add(&mut self, scene: ArrayView3<'_, f32>) {
+    /// Frames that it goes by.
+    pub fn frames(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Takes the last frame out again.
+    pub fn forget_last(&mut self) {
+        self.frames.pop();
+    }
+
+    /// Takes in the scene (3 x height x width) of a good frame, and says whether it shows something whole on a background.
+    pub fn add(&mut self, scene: ArrayView3<'_, f32>) -> bool {
         let (_, height, width) = scene.dim();
         self.small.of_scene(scene, self.levels);
         self.segmenter.run(&self.small, None);
@@ -150,7 +171,8 @@ impl LocatorFitter {
             let area = blob.area as f32 * unit * unit;
             (pose, area, self.segmenter.elongation(blob))
         });
-        let parts = parts.collect();
+        let parts: Vec<Shown> = parts.collect();
+        let shows_something = !parts.is_empty();
         let mut grey = Plane::default();
         grey.half_of_scene(scene, self.levels);
         let mut coarse = Plane::default();
@@ -171,6 +193,7 @@ impl LocatorFitter {
             background,
             contrast,
         });
+        shows_something
     }
 
     /// Decides. `pixels`: of the part's tensor, about; `frame`: the longer side of the frames, beyond which no scene goes.

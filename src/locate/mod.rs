@@ -9,6 +9,7 @@
 mod fit;
 mod picture;
 mod pose;
+mod same;
 mod segment;
 mod template;
 mod track;
@@ -16,6 +17,7 @@ mod warp;
 
 pub use fit::{Demand, ENOUGH, Learnt, LocatorFitter, SCENE, Verdict, template_size};
 pub use pose::Pose;
+pub use same::View;
 pub use template::TEMPLATE_REDUCTION;
 pub use track::{Seen, Track, Tracker};
 
@@ -259,6 +261,25 @@ impl Locator {
     /// What the last [`Locator::locate`] found.
     pub fn found(&self) -> &[Located] {
         &self.found
+    }
+
+    /// By how much the last scene's background is off the one that was learnt, grey levels.
+    pub fn background_off(&self) -> f32 {
+        let (own, _) = self.segmenter.background();
+        let off = own.iter().zip(self.model.background);
+        off.map(|(own, learnt)| (own - learnt).abs())
+            .fold(0.0, f32::max)
+    }
+
+    /// How a part of the last scene looked there.
+    pub fn view(&self, part: &Located) -> View {
+        View::new(&self.grey, part, self.model.scale, self.template.size())
+    }
+
+    /// Whether a part of the last scene looks as one did before, moved but not turned: see [`View`].
+    pub fn is_same(&mut self, before: &View, part: &Located) -> bool {
+        let pictures = (&self.grey, &self.coarse);
+        before.is(part, pictures, self.model.scale, &mut self.refiner)
     }
 
     /// A part that the last [`Locator::locate`] found in this scene, upright, into `out` (3 x height x width of its tensor). Beyond the scene its

@@ -59,6 +59,11 @@ impl Template {
             coarse: Level::new(coarse, TEMPLATE_REDUCTION * COARSE),
         }
     }
+
+    /// In its own pixels.
+    pub fn size(&self) -> Size {
+        self.fine.size
+    }
 }
 
 impl Level {

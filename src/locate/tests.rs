@@ -313,7 +313,9 @@ fn more_parts_than_there_is_room_for_are_told() {
 fn there_is_nothing_to_locate_on_a_surface_or_where_all_lies_as_it_should() {
     let verdict = |scenes: &mut dyn FnMut(usize) -> Array3<f32>, demand| {
         let mut fitter = LocatorFitter::new(LEVELS);
-        (0..20).for_each(|number| fitter.add(scenes(number).view()));
+        for number in 0..20 {
+            fitter.add(scenes(number).view());
+        }
         match fitter.finish(demand, 224 * 224, 512) {
             Verdict::Part(_) => None,
             Verdict::None(reason) => Some(reason),

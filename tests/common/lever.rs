@@ -1,7 +1,7 @@
-//! Levers that lie anywhere: long parts with a head at one end, on a background whose light falls off.
+//! Levers that lie at any place and angle on a shaded table, and what the meta says of them.
 
 use super::Picture;
-use gstvadlite::video::meta::PartResult;
+use gstvadlite::video::meta::{FrameResult, PartResult};
 use std::f32::consts::TAU;
 
 pub const WIDTH: usize = 400;
@@ -17,6 +17,8 @@ pub struct Lever {
     pub angle: f32,
     /// A dark spot at a place along it, in halves of its length.
     pub spot: Option<f32>,
+    /// What is its own: how bright it is and where its grooves lie; 0 of those that are all alike.
+    pub own: f32,
 }
 
 impl Lever {
@@ -26,6 +28,7 @@ impl Lever {
             y,
             angle,
             spot: None,
+            own: 0.0,
         }
     }
 
@@ -45,8 +48,18 @@ impl Lever {
             (false, ..) => None,
             (true, true, _) => Some(100.0),
             (true, _, true) => Some(60.0),
-            (true, false, false) => Some(185.0 + 15.0 * (5.0 * u).sin()),
+            (true, false, false) => Some(185.0 + 15.0 * (5.0 * u).sin() + self.grooves(u, v)),
         }
+    }
+
+    /// What tells it from the others.
+    fn grooves(&self, u: f32, v: f32) -> f32 {
+        let own = self.own;
+        if own == 0.0 {
+            return 0.0;
+        }
+        let along = (6.0 * u + 40.0 * own).sin() * (5.0 * v + 90.0 * own).sin();
+        12.0 * along + 8.0 * (25.0 * own).sin()
     }
 
     /// Where the middle of the bar's box is: the pose's reference is that of the outline.
@@ -90,4 +103,27 @@ pub fn somewhere(random: &mut fastrand::Rng) -> Lever {
         margin + random.f32() * (HEIGHT as f32 - 2.0 * margin),
         TAU * random.f32(),
     )
+}
+
+/// What the meta says of a frame.
+pub fn result_of(buffer: &gst::BufferRef) -> FrameResult<'static> {
+    let mut read = None;
+    FrameResult::read_all(buffer, |result| {
+        let result = result.unwrap();
+        read = Some(FrameResult {
+            model: result.model.into_owned().into(),
+            regions: result.regions.into_owned().into(),
+            parts: result.parts.map(|parts| parts.into_owned().into()),
+            map: None,
+            ..result
+        });
+    });
+    read.unwrap()
+}
+
+/// The same of a model that locates parts, and these.
+pub fn parts_of(buffer: &gst::BufferRef) -> (FrameResult<'static>, Vec<PartResult>) {
+    let result = result_of(buffer);
+    let parts = result.parts.clone().unwrap().into_owned();
+    (result, parts)
 }

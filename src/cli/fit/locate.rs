@@ -5,31 +5,11 @@ use crate::cli::images::{self, Framing, ReadImage, Reading};
 use crate::cli::options::FitArguments;
 use crate::detector::method::Preset;
 use crate::detector::taps::Normalization;
-use crate::detector::{FittedPart, levels};
-use crate::geometry::{Grid, Input, Size};
-use crate::locate::{
-    Demand, ENOUGH, Learnt, Levels, Locator, LocatorFitter, SCENE, State, Verdict,
-};
+use crate::detector::{Decision, levels};
+use crate::geometry::{Grid, Input};
+use crate::locate::{Demand, ENOUGH, LocatorFitter, SCENE, Verdict};
 use anyhow::bail;
-use ndarray::{Array2, Array3, ArrayView3};
 use std::path::PathBuf;
-
-/// Levels as they are, 0 to 1.
-const PLAIN: Normalization = Normalization {
-    mean: [0.0; 3],
-    std: [1.0; 3],
-};
-
-/// What was decided.
-#[derive(Debug, Clone, Default)]
-pub struct Decision {
-    pub part: Option<FittedPart>,
-    /// Of a part's tensor, and what is judged of it.
-    pub tensor: Option<Size>,
-    pub mask: Option<Array2<bool>>,
-    /// Why, where it was asked.
-    pub said: Option<String>,
-}
 
 /// Decides on some of the images, evenly spread.
 ///
@@ -62,11 +42,11 @@ pub fn decide(
             roi,
             frame: None,
         },
-        normalization: PLAIN,
+        normalization: Normalization::PLAIN,
         roi,
     };
     let bar = progress(some.len(), "looking for parts");
-    let mut fitter = LocatorFitter::new(levels(PLAIN));
+    let mut fitter = LocatorFitter::new(levels(Normalization::PLAIN));
     let mut longest = 0;
     images::for_each_tensor(&some, framing, reading, |_, image| {
         bar.inc(1);
@@ -84,73 +64,7 @@ pub fn decide(
     bar.finish_and_clear();
     let pixels = usize::from(arguments.size).pow(2);
     match fitter.finish(demand, pixels, longest) {
-        Verdict::Part(learnt) => {
-            let Learnt {
-                model,
-                tensor,
-                template,
-                mask,
-                said,
-            } = *learnt;
-            Ok(Decision {
-                part: Some(FittedPart { model, template }),
-                tensor: Some(tensor),
-                mask: Some(mask),
-                said: Some(said),
-            })
-        }
-        Verdict::None(reason) if demand == Demand::Part => {
-            bail!("--locate part: {reason}")
-        }
-        Verdict::None(reason) => Ok(Decision {
-            said: Some(format!("whole pictures: {reason}")),
-            ..Decision::default()
-        }),
-    }
-}
-
-/// Takes the parts out of scenes.
-pub struct Cutter {
-    locator: Option<Locator>,
-    tensor: Array3<f32>,
-}
-
-impl Cutter {
-    /// Whole images where there is no part to locate.
-    pub fn new(part: Option<&FittedPart>, tensor: Size, normalization: Normalization) -> Self {
-        let levels: Levels = levels(normalization);
-        let new = |part: &FittedPart| Locator::new(part.model, levels, part.template.view());
-        Self {
-            locator: part.map(new),
-            tensor: Array3::zeros((3, tensor.height, tensor.width)),
-        }
-    }
-
-    /// Hands every part that can be judged to `each`, upright; or the whole image. Returns how many there were.
-    ///
-    /// # Errors
-    /// Those of `each`.
-    pub fn cut(
-        &mut self,
-        image: ArrayView3<'_, f32>,
-        mut each: impl FnMut(ArrayView3<'_, f32>) -> anyhow::Result<()>,
-    ) -> anyhow::Result<usize> {
-        let Some(locator) = &mut self.locator else {
-            each(image)?;
-            return Ok(1);
-        };
-        locator.locate(image);
-        if locator.doubt().is_some() {
-            return Ok(0);
-        }
-        let mut count = 0;
-        for found in locator.found() {
-            if found.state == State::Located {
-                locator.upright(image, found, self.tensor.view_mut());
-                each(self.tensor.view())?;
-                count += 1;
-            }
-        }
-        Ok(count)
+        Verdict::None(reason) if demand == Demand::Part => bail!("--locate part: {reason}"),
+        verdict => Ok(verdict.into()),
     }
 }

@@ -283,6 +283,18 @@ impl<'a> Fitter<'a> {
         (self.sample_bits, self.image_size) = (sample_bits, image_size);
     }
 
+    /// Says why whole frames are learnt from, where that is found out while they come.
+    pub fn describe_located(&mut self, said: Option<String>) {
+        self.options.located = said;
+    }
+
+    /// Says by how much the background of good frames is off the part's, at least, once more of them have come.
+    pub fn widen_background(&mut self, off: f32) {
+        if let Some(part) = &mut self.options.part {
+            part.model.background_off = part.model.background_off.max(off);
+        }
+    }
+
     /// Which of the images so far are copies of each other; of none where they are frames of one video.
     pub fn groups(&mut self) -> &Groups {
         self.groups.get_or_insert_with(|| groups(&self.looks))

@@ -43,7 +43,9 @@ fn thumbnail(tensor: ArrayView3<'_, f32>, target: &Target) -> Box<Thumbnail> {
     let mut samples = Box::new([0; SAMPLES * SAMPLES]);
     for (y, row) in samples.chunks_exact_mut(SAMPLES).enumerate() {
         for (x, sample) in row.iter_mut().enumerate() {
-            let (y, x) = (y * height / SAMPLES, x * width / SAMPLES);
+            // A long part's tensor is less high than there are samples.
+            let y = (y * height / SAMPLES).min(height - 2);
+            let x = (x * width / SAMPLES).min(width - 2);
             let mut sum = 0.0;
             for (channel, plane) in tensor.outer_iter().enumerate() {
                 let pixels = plane.slice(s![y..y + 2, x..x + 2]).sum();
@@ -79,6 +81,18 @@ mod tests {
     /// An image tensor of grey values in 0..1.
     fn tensor(value: impl Fn(usize, usize) -> f32) -> Array3<f32> {
         Array3::from_shape_fn((3, SIDE, SIDE), |(_, y, x)| 2.0 * value(y, x) - 1.0)
+    }
+
+    #[test]
+    fn tensors_of_any_shape_are_compared() {
+        for size in [Size::new(32, 1568), Size::new(1568, 32), Size::square(2)] {
+            let mut filter = DuplicateFilter::default();
+            let target = Target { size, ..TARGET };
+            let grey = |level: f32| Array3::from_elem((3, size.height, size.width), level);
+            assert!(filter.admits(grey(0.0).view(), &target));
+            assert!(!filter.admits(grey(0.0).view(), &target));
+            assert!(filter.admits(grey(0.2).view(), &target));
+        }
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub enum SetupError {
         fitted: Grid,
         asked: Grid,
     },
+    #[error(
+        "the property locate: part turns each part upright, and the property {other} lies on the whole picture; leave one of them out"
+    )]
+    WholePicture { other: &'static str },
     #[error("the property mask: {}", Chain(.0))]
     Mask(#[source] MaskError),
     #[error("the property false-reject-rate: {0}")]
@@ -114,6 +118,7 @@ impl From<SetupError> for gst::ErrorMessage {
         match error {
             SetupError::NoModel
             | SetupError::OtherTiles { .. }
+            | SetupError::WholePicture { .. }
             | SetupError::Mask(_)
             | SetupError::Rate(_)
             | SetupError::TooFewFrames { .. } => {

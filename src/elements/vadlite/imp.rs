@@ -3,7 +3,7 @@
 use super::CAT;
 use super::export::Export;
 use super::inspection::Inspection;
-use super::learner::{Learner, REPORT_EVERY};
+use super::learner::{Learner, Missing, REPORT_EVERY};
 use super::loader::Loader;
 use super::properties::properties;
 use super::session::{ActiveMode, Event, Session};
@@ -173,10 +173,14 @@ impl VadLite {
                     self.keep_threshold(refused, kept);
                     gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{reason}"));
                 }
-                Event::TooFewFrames { taken, wanted } => gst::element_imp_warning!(
+                Event::TooFewFrames(Missing {
+                    taken,
+                    wanted,
+                    what,
+                }) => gst::element_imp_warning!(
                     self,
                     gst::StreamError::Failed,
-                    ("the stream ends after {taken} of {wanted} frames to learn from; no model is written, see the property learn-frames")
+                    ("the stream ends after {taken} of {wanted} {what} to learn from; no model is written, see the property learn-frames")
                 ),
             }
         }

@@ -1,76 +1,90 @@
 //! `mode=learn`: from frames of good parts to a model, while the frames pass.
 //!
 //! The streaming thread makes the image tensor and decides whether the frame shows something new. Everything else, the backbone as well,
-//! runs in a thread of its own.
+//! runs in a thread of its own. As long as it is not known whether frames show parts to locate, a scene is made besides the image tensor;
+//! where they do, it takes the tensor's place, and the thread tells what is new.
 
 mod fit;
 mod kept;
+mod progress;
+mod shots;
 
 use super::VadLite;
 use super::duplicate_filter::DuplicateFilter;
 use super::error::{FrameFailure, SetupError};
 use super::loader::Offers;
-use super::settings::{Overlay, Settings};
-use crate::elements::messages::{BusMessage as _, LearnProgress};
+use super::settings::Settings;
 use crate::fs;
-use crate::geometry::{Grid, Roi, Size};
-use crate::video::frame::{FrameError, FrameFormat};
+use crate::geometry::{Grid, Size};
+use crate::locate::Demand;
+use crate::video::frame::FrameFormat;
 use crate::video::mask;
-use crate::video::overlay::{self, MapView};
-use crate::video::preprocess::{Preprocess, Target};
+use crate::video::preprocess::Target;
 use crate::video::sample_bits::LearntBits;
 pub use fit::Fit;
-use fit::{FitEnd, LearntFrame};
-use ndarray::{Array2, Array3};
+use fit::FitEnd;
+pub use progress::REPORT_EVERY;
+use progress::Shown;
+use shots::{Handed, Looking, SHOTS, Shot, ShotMaker};
 use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::time::{Duration, Instant};
 
 /// Size of a tile of the image tensor.
 const TILE: Size = Size::square(224);
-/// Tensors on their way to the backbone.
-const TENSORS: usize = 4;
-/// How often the bus hears of the progress.
-pub const REPORT_EVERY: Duration = Duration::from_millis(500);
-/// Cells of the progress bar.
-const BAR: usize = 64;
+/// Nanoseconds between frames that carry no time.
+const UNTIMED: u64 = 40_000_000;
 
 /// What has become of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Collected {
     /// It is learnt from, as the frame of this number, from 1.
     Taken(usize),
-    /// It is learnt from as the first, since it uses more bits of 16, this many, than those before, which are forgotten.
+    /// It uses more bits of 16, this many, than those before, which are forgotten: learning begins anew with it.
     Anew(u8),
     /// It shows what another one did.
     Duplicate,
-    /// All tensors were on their way.
+    /// Parts are looked for in it.
+    HandedOver,
+    /// All shots were on their way.
     TooFast,
     /// All frames are there.
     NotWanted,
 }
 
+/// What there is, and what is wanted, of frames or of parts.
+#[derive(Debug, Clone, Copy)]
+pub struct Missing {
+    pub taken: usize,
+    pub wanted: usize,
+    pub what: &'static str,
+}
+
 /// Collects frames until there are enough of them, and shows how far the model is.
 pub struct Learner {
-    target: Target,
-    preprocess: Option<Preprocess>,
+    demand: Demand,
+    /// What frames are looked at as, to begin with.
+    first_looking: Looking,
+    maker: ShotMaker,
     /// Towards the fitting thread; none once it has all. Before `fit`, which waits on being dropped for a thread that waits for this.
-    tensors: Option<SyncSender<LearntFrame>>,
-    spare: Receiver<Array3<f32>>,
+    shots: Option<SyncSender<Handed>>,
+    spare: Receiver<Box<Shot>>,
     /// The one in hand.
-    tensor: Option<Array3<f32>>,
+    shot: Option<Box<Shot>>,
+    /// What has been handed over, and whether the end of the stream was the last of it.
+    handed: u64,
+    ended: bool,
     filter: DuplicateFilter,
     bits: LearntBits,
-    taken: usize,
+    /// Frames that show something new.
+    frames: usize,
     wanted: usize,
-    duplicates: u64,
+    repeated: u64,
     too_fast: u64,
+    /// Frames that have come.
+    came: u64,
     /// The source is no camera: it may be held up, and no frame has to be left out.
     pub waits: bool,
     fit: Fit,
-    started: Instant,
-    reported: Option<Instant>,
-    overlay: overlay::Overlay,
-    bar: Array2<f32>,
+    shown: Shown,
 }
 
 impl Learner {
@@ -86,6 +100,7 @@ impl Learner {
         let path = settings.needed_model()?;
         let roi = settings.roi().unwrap_or_default();
         let tiles = settings.tiles().unwrap_or(Grid::ONE);
+        let demand = settings.demand()?;
         check_rate(settings)?;
         let written = fs::followed(path).unwrap_or_else(|_| path.to_path_buf());
         let folder = fs::folder_of(&written);
@@ -95,12 +110,6 @@ impl Learner {
             source,
         })?;
         let size = tiles.whole(TILE);
-        let (tensors, to_fit) = mpsc::sync_channel(TENSORS);
-        let (give_back, spare) = mpsc::sync_channel(TENSORS);
-        for _ in 0..TENSORS {
-            // There is room for all of them.
-            let _ = give_back.send(Array3::zeros((3, size.height, size.width)));
-        }
         let mask = settings
             .mask
             .as_deref()
@@ -111,38 +120,50 @@ impl Learner {
             mask,
             tiles,
             size,
+            demand,
         };
+        let looking = input.looking();
+        // Room for all shots, and for the end of the stream.
+        let (shots, to_fit) = mpsc::sync_channel(SHOTS + 1);
+        let (give_back, spare) = mpsc::sync_channel(SHOTS);
+        let back = give_back.clone();
         let (fit, normalization) =
             Fit::start(element, settings, input, (to_fit, give_back), offers)?;
+        let target = Target {
+            size,
+            normalization,
+            roi,
+        };
+        let maker = ShotMaker::new(target, looking);
+        for _ in 0..SHOTS {
+            // There is room for all of them.
+            let _ = back.try_send(maker.shot());
+        }
         Ok(Self {
-            target: Target {
-                size,
-                normalization,
-                roi,
-            },
-            preprocess: None,
-            tensors: Some(tensors),
+            demand,
+            first_looking: looking,
+            maker,
+            shots: Some(shots),
             spare,
-            tensor: None,
+            shot: None,
+            handed: 0,
+            ended: false,
             filter: DuplicateFilter::default(),
             bits: LearntBits::default(),
-            taken: 0,
+            frames: 0,
             wanted: settings.learn_frames as usize,
-            duplicates: 0,
+            repeated: 0,
             too_fast: 0,
+            came: 0,
             waits: false,
             fit,
-            started: Instant::now(),
-            reported: None,
-            overlay: overlay::Overlay::new(),
-            bar: Array2::zeros((1, BAR)),
+            shown: Shown::new(),
         })
     }
 
     /// Prepares for frames of this format.
     pub fn negotiate(&mut self, format: &FrameFormat) {
-        let preprocess = format.preprocess(self.target);
-        self.preprocess = Some(preprocess.of_bits(self.bits.used()));
+        self.maker.negotiate(format);
     }
 
     /// Takes the frame in where it shows something new, as long as frames are wanted.
@@ -158,165 +179,128 @@ impl Learner {
         buffer: &gst::BufferRef,
         format: &FrameFormat,
     ) -> Result<Collected, FrameFailure> {
+        self.came += 1;
         self.has_room();
-        let Some(tensors) = &self.tensors else {
+        let Some(shots) = self.shots.as_ref().filter(|_| !self.awaits_decision()) else {
             return Ok(Collected::NotWanted);
         };
-        let Some(tensor) = &mut self.tensor else {
+        let Some(shot) = &mut self.shot else {
             self.too_fast += 1;
             return Ok(Collected::TooFast);
         };
-        let preprocess = self.preprocess.as_mut().ok_or(FrameFailure::NoFormat)?;
         let frame = format.read(buffer)?;
-        let before = self.bits.used();
         let largest = frame.largest_sample();
-        let anew = largest.is_some_and(|largest| self.bits.look(largest)) && self.taken > 0;
-        if self.bits.used() != before {
-            *preprocess = format.preprocess(self.target).of_bits(self.bits.used());
-        }
+        let anew = largest.is_some_and(|largest| self.bits.look(largest)) && self.handed > 0;
         if anew {
-            self.taken = 0;
-            self.filter = DuplicateFilter::default();
-            self.started = Instant::now();
+            self.fit.state().forget(self.first_looking);
+            self.maker.look(self.first_looking);
+            (self.frames, self.filter) = (0, DuplicateFilter::default());
+            self.shown = Shown::new();
         }
-        frame.to_tensor(preprocess, tensor.view_mut())?;
-        if !self.filter.admits(tensor.view(), &self.target) {
-            self.duplicates += 1;
-            return Ok(Collected::Duplicate);
+        self.maker.use_bits(self.bits.used());
+        (shot.bits, shot.anew) = (self.bits.used(), anew);
+        let takes_frames = self.maker.looking().takes_frames();
+        if takes_frames {
+            self.maker.whole(&frame, shot)?;
+            if !self.filter.admits(shot.whole.view(), self.maker.target()) {
+                self.repeated += 1;
+                return Ok(Collected::Duplicate);
+            }
         }
-        self.taken += 1;
-        // Does not wait: every tensor that exists has a place. Fails where the thread has given up.
-        let bits = self.bits.used();
-        let sent = self.tensor.take().map(|tensor| {
-            tensors.send(LearntFrame {
-                tensor,
-                number: self.taken,
-                bits,
-            })
-        });
-        if !matches!(sent, Some(Ok(()))) || self.taken == self.wanted {
-            self.tensors = None;
+        self.maker.scene(&frame, shot)?;
+        let untimed = self.came * UNTIMED;
+        shot.time = buffer.pts().map_or(untimed, gst::ClockTime::nseconds);
+        // Does not wait: every shot that exists has a place. Fails where the thread has given up, or has enough.
+        let sent = self.shot.take().map(|shot| shots.send(Handed::Shot(shot)));
+        if !matches!(sent, Some(Ok(()))) {
+            self.shots = None;
+            return Ok(Collected::NotWanted);
         }
-        Ok(match bits.filter(|_| anew) {
-            Some(bits) => Collected::Anew(bits),
-            None => Collected::Taken(self.taken),
-        })
+        self.handed += 1;
+        let bits = self.bits.used().filter(|_| anew);
+        if !takes_frames {
+            return Ok(Collected::HandedOver);
+        }
+        self.frames += 1;
+        self.follow();
+        Ok(bits.map_or(Collected::Taken(self.frames), Collected::Anew))
+    }
+
+    /// Looks at frames as the fitting thread has decided, and sends it no more once it has enough.
+    fn follow(&mut self) {
+        let state = self.fit.state();
+        let (looking, parts) = (state.looking, state.parts);
+        drop(state);
+        self.maker.look(looking);
+        let enough = match looking {
+            Looking::ForParts => false,
+            Looking::AtFrames => self.frames >= self.wanted,
+            Looking::AtParts { .. } => parts >= self.wanted,
+        };
+        if enough {
+            self.shots = None;
+        }
+    }
+
+    /// Whether there are enough frames, unless parts are located.
+    fn awaits_decision(&self) -> bool {
+        self.maker.looking() == Looking::ForParts
+            && self.demand == Demand::Auto
+            && self.frames >= self.wanted
     }
 
     /// Whether the next frame can be taken in, or is not wanted.
     pub fn has_room(&mut self) -> bool {
-        if self.tensors.is_some() && self.tensor.is_none() {
-            self.tensor = self.spare.try_recv().ok();
+        self.follow();
+        if self.shots.is_some() && self.shot.is_none() {
+            self.shot = self.spare.try_recv().ok();
         }
-        self.tensors.is_none() || self.tensor.is_some()
+        self.shots.is_none() || self.shot.is_some() && !self.awaits_decision()
     }
 
-    /// Draws the bar: as long as the frames or, after these, the fit have come.
-    ///
-    /// # Errors
-    /// The buffer is no frame of the negotiated format.
-    pub fn draw(
-        &mut self,
-        buffer: &mut gst::BufferRef,
-        format: &FrameFormat,
-        overlay: Overlay,
-    ) -> Result<(), FrameError> {
-        let Some(style) = overlay.style() else {
-            return Ok(());
-        };
-        let share = self.share();
-        for (cell, value) in self.bar.iter_mut().enumerate() {
-            *value = if (cell as f64) < share * BAR as f64 {
-                2.0
-            } else {
-                0.0
-            };
+    /// The stream ends: whether all that it has shown is looked at, and what it shows decided where it can be.
+    pub fn has_seen_all(&mut self) -> bool {
+        self.follow();
+        if let (Some(shots), false, Looking::ForParts) =
+            (&self.shots, self.ended, self.maker.looking())
+        {
+            // There is room for it once.
+            self.ended = shots.try_send(Handed::End).is_ok();
+            self.handed += u64::from(self.ended);
         }
-        let map = MapView {
-            values: self.bar.view(),
-            roi: Roi::new(0.1, 0.94, 0.8, 0.03),
-        };
-        let mut frame = format.write(buffer)?;
-        self.overlay.draw(&mut frame, map, 1.0, style);
-        Ok(())
+        self.shots.is_none() || self.fit.state().handled >= self.handed
     }
 
-    /// How much of the frames, or else of the fit's present stage, is done: 0 to 1.
-    fn share(&self) -> f64 {
-        let (done, total) = match self.tensors {
-            Some(_) => (self.taken, self.wanted),
-            None => {
-                let fit = self.fit.state();
-                (fit.done, fit.total)
-            }
-        };
-        done as f64 / total.max(1) as f64
+    /// Whether frames are still taken in.
+    fn is_collecting(&self) -> bool {
+        self.shots.is_some()
     }
 
-    /// What to tell the bus, where it is time to: the fields of `vadlite-learn`, and the same in words.
-    pub fn report(&mut self, finished: bool) -> Option<(gst::Structure, String)> {
-        let first = self.reported.is_none();
-        if !finished && self.reported.is_some_and(|at| at.elapsed() < REPORT_EVERY) {
-            return None;
+    /// Frames that are learnt from so far, or parts, where these are located.
+    fn taken(&self) -> usize {
+        match self.maker.looking() {
+            Looking::AtParts { .. } => self.fit.state().parts,
+            // More are looked at where parts are asked for, and few frames show any.
+            Looking::ForParts | Looking::AtFrames => self.frames.min(self.wanted),
         }
-        self.reported = Some(Instant::now());
-        let share = self.share();
-        let (frames, wanted) = (self.taken, self.wanted);
-        let fit = self.fit.state();
-        let collecting = self.tensors.is_some();
-        let since = match collecting {
-            true => Some(self.started),
-            false => fit.since,
-        };
-        let left = since
-            .filter(|_| !first && share > 0.0)
-            .map(|since| since.elapsed().mul_f64((1.0 - share) / share));
-        let phase = match (finished, collecting) {
-            (true, _) => "done",
-            (false, true) => "collecting",
-            (false, false) => "fitting",
-        };
-        let text = match phase {
-            "done" => format!(
-                "the model is learnt from {} frames; {} were left out as outliers, {} as duplicates{}{}",
-                frames.saturating_sub(fit.outliers),
-                fit.outliers,
-                self.duplicates,
-                if fit.few.is_some() { "; " } else { "" },
-                fit.few.as_deref().unwrap_or_default()
-            ),
-            "collecting" => format!(
-                "{frames} of {wanted} frames, {} duplicates, {} too fast{}",
-                self.duplicates,
-                self.too_fast,
-                left.map(|left| format!("; {:.0} s left", left.as_secs_f64()))
-                    .unwrap_or_default()
-            ),
-            _ => format!("{} ({:.0} %)", fit.stage, 100.0 * share),
-        };
-        let progress = LearnProgress {
-            phase,
-            frames: frames as u64,
-            learn_frames: wanted as u64,
-            duplicates: self.duplicates,
-            too_fast: self.too_fast,
-            outliers: fit.outliers as u64,
-            stage: fit.stage,
-            share,
-            false_reject_rate: fit.false_reject_rate.filter(|_| finished),
-            time_left: left.map(|left| left.as_nanos() as u64),
-        };
-        Some((progress.structure(), text))
     }
 
-    /// Whether the bus has heard of the progress.
-    pub fn reported(&self) -> bool {
-        self.reported.is_some()
+    /// Frames or views of parts that show nothing new.
+    fn duplicates(&self) -> u64 {
+        match self.maker.looking() {
+            Looking::AtParts { .. } => self.fit.state().again,
+            Looking::ForParts | Looking::AtFrames => self.repeated,
+        }
     }
 
-    /// The frames taken and wanted, where more would be needed.
-    pub fn missing(&self) -> Option<(usize, usize)> {
-        self.tensors.as_ref().map(|_| (self.taken, self.wanted))
+    /// The frames or parts taken and wanted, where more would be needed.
+    pub fn missing(&self) -> Option<Missing> {
+        let parts = matches!(self.maker.looking(), Looking::AtParts { .. });
+        self.shots.as_ref().map(|_| Missing {
+            taken: self.taken(),
+            wanted: self.wanted,
+            what: if parts { "parts" } else { "frames" },
+        })
     }
 
     /// Whether the model is learnt and handed over.
@@ -340,7 +324,7 @@ impl Learner {
 
     /// Learns no more: no model is written from here on, and the thread ends.
     pub fn give_up(&mut self) {
-        self.tensors = None;
+        self.shots = None;
         self.fit.give_up();
     }
 

@@ -31,6 +31,14 @@
  * over, #GstVadLite:mode becomes `detect`: started again, the element does not learn anew. Of the frames taken, those unlike
  * the others are left out in the end: with a held-out score beyond Tukey's outer fence and three times that of nine tenths of them.
  *
+ * ## Parts to locate
+ *
+ * With #GstVadLite:locate `auto` the first 120 frames (or #GstVadLite:learn-frames, if fewer) decide whether they show parts to locate: nine
+ * in ten show something whole on a plain background, of one size, alike, and at places or angles that differ. With `part` they do, and
+ * frames between parts do not count; where there are none, the fit fails. Of parts each is learnt from once, by the view nearest to the
+ * middle of the frame, and #GstVadLite:learn-frames counts parts. The field `located` of `vadlite-learn` says what was decided and why. With
+ * #GstVadLite:tiles or #GstVadLite:mask whole pictures are judged. `docs/locating.md` has the rules.
+ *
  * ## Drift
  *
  * An element message `vadlite-drift` says when scores have become higher or lower than those of the good parts that the threshold was set
@@ -86,6 +94,7 @@ mod wakeup;
 
 pub use crate::detector::Device;
 pub use crate::detector::method::MethodChoice;
+pub use crate::locate::Demand;
 pub use settings::{Mode, Overlay, PostMessages, Reload};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -106,6 +115,7 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         Overlay::static_type(),
         Mode::static_type(),
         MethodChoice::static_type(),
+        Demand::static_type(),
         Reload::static_type(),
         Device::static_type(),
         PostMessages::static_type(),

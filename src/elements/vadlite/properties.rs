@@ -23,12 +23,13 @@ pub fn properties() -> &'static [glib::ParamSpec] {
             glib::ParamSpecEnum::builder_with_default("method", defaults.method).nick("Method").blurb("What mode=learn fits").mutable_ready().build(),
             glib::ParamSpecUInt::builder("learn-frames")
                 .nick("Learn frames")
-                .blurb("Frames of good parts that mode=learn takes. Frames that show nothing new do not count")
+                .blurb("Frames of good parts that mode=learn takes, or parts where these are located. What shows nothing new does not count")
                 .minimum(10)
                 .maximum(100_000)
                 .default_value(defaults.learn_frames)
                 .mutable_ready()
                 .build(),
+            glib::ParamSpecEnum::builder_with_default("locate", defaults.locate).nick("Locate").blurb("For mode=learn: whether the frames show parts to locate, turn upright and judge one by one. A fitted model has its own").mutable_ready().build(),
             glib::ParamSpecEnum::builder_with_default("reload", defaults.reload).nick("Reload").blurb("When the model is loaded again").mutable_ready().build(),
             glib::ParamSpecDouble::builder("threshold")
                 .nick("Threshold")

@@ -135,6 +135,9 @@ fn fit_remedy(error: &FitError) -> Option<&'static str> {
         | FitError::Threshold(_) => Some(
             "see that the frames show the part, or choose another method with the property method",
         ),
+        FitError::NoParts(_) => Some(
+            "see that the frames show whole parts on a plain background, or set the property locate to none",
+        ),
         FitError::NothingJudged => Some("make more of the property mask's picture white"),
         FitError::Rate(_) => Some("set the property false-reject-rate between 0 and 1"),
         FitError::RateTooSmall { .. } => {
@@ -263,6 +266,10 @@ mod tests {
                 }
                 .into(),
                 &["property learn-frames"],
+            ),
+            (
+                FitError::NoParts("nothing".into()).into(),
+                &["property locate", "background"],
             ),
             (InferenceError::Feature.into(), &["property backbone"]),
         ]

@@ -6,7 +6,7 @@ mod frame;
 
 use super::error::{FailureKind, FrameFailure};
 use super::inspection::Inspection;
-use super::learner::{Fit, Learner};
+use super::learner::{Fit, Learner, Missing};
 use super::loader::Loader;
 use super::part_watch::PartWatch;
 use super::settings::{LiveSettings, PostMessages, ThresholdFrom};
@@ -71,7 +71,7 @@ pub enum Event {
         kept: ThresholdFrom,
     },
     /// The stream has ended before the model had its frames.
-    TooFewFrames { taken: usize, wanted: usize },
+    TooFewFrames(Missing),
 }
 
 /// What a frame's way through the element has come to.
@@ -179,12 +179,19 @@ impl Session {
         let ActiveMode::Learn(learner) = &mut self.mode else {
             return (events, false);
         };
+        // First: with what the thread has come to meanwhile, nothing may be missing any more.
+        let has_room = learner.has_room();
         let waits = match learner.missing() {
-            Some((taken, wanted)) if end => {
-                events.push(Event::TooFewFrames { taken, wanted });
-                false
-            }
-            Some(_) => learner.waits && !learner.has_room(),
+            Some(_) if end && !learner.has_seen_all() => true,
+            // What it has seen last may have been enough.
+            Some(_) if end => match learner.missing() {
+                Some(missing) => {
+                    events.push(Event::TooFewFrames(missing));
+                    false
+                }
+                None => true,
+            },
+            Some(_) => learner.waits && !has_room,
             None => end || learner.waits,
         };
         let waits = waits && !learner.failed();

@@ -6,6 +6,7 @@ use crate::detector::Device;
 use crate::detector::method::MethodChoice;
 use crate::elements::time;
 use crate::geometry::{GeometryError, Grid, Roi};
+use crate::locate::Demand;
 use crate::video::overlay;
 use gst::prelude::*;
 use std::path::{Path, PathBuf};
@@ -83,6 +84,7 @@ pub struct Settings {
     pub mode: Mode,
     pub method: MethodChoice,
     pub learn_frames: u32,
+    pub locate: Demand,
     pub mask: Option<PathBuf>,
     pub reload: Reload,
     pub device: Device,
@@ -110,6 +112,7 @@ impl Default for Settings {
             mode: Mode::default(),
             method: MethodChoice::default(),
             learn_frames: 300,
+            locate: Demand::default(),
             mask: None,
             reload: Reload::default(),
             device: Device::default(),
@@ -201,6 +204,23 @@ impl Settings {
         parse_tiles(&self.tiles).ok().flatten()
     }
 
+    /// Whether frames that are learnt from are looked at for parts: not where something lies on the whole picture.
+    ///
+    /// # Errors
+    /// Parts are asked for, and what does not go with them.
+    pub fn demand(&self) -> Result<Demand, SetupError> {
+        let whole = match () {
+            () if self.tiles().is_some_and(|tiles| tiles != Grid::ONE) => Some("tiles"),
+            () if self.mask.is_some() => Some("mask"),
+            () => None,
+        };
+        match (self.locate, whole) {
+            (demand, None) => Ok(demand),
+            (Demand::Auto | Demand::None, Some(_)) => Ok(Demand::None),
+            (Demand::Part, Some(other)) => Err(SetupError::WholePicture { other }),
+        }
+    }
+
     /// Whether an element that starts with either does the same: what is read with every frame does not count.
     pub fn starts_like(&self, other: &Self) -> bool {
         let other = Self {
@@ -248,6 +268,7 @@ impl Settings {
             "mode" => self.mode = value.get().unwrap_or_default(),
             "method" => self.method = value.get().unwrap_or_default(),
             "learn-frames" => self.learn_frames = value.get().unwrap_or_default(),
+            "locate" => self.locate = value.get().unwrap_or_default(),
             "reload" => self.reload = value.get().unwrap_or_default(),
             "device" => self.device = value.get().unwrap_or_default(),
             "threads" => self.threads = value.get().unwrap_or_default(),
@@ -301,6 +322,7 @@ impl Settings {
             "mode" => self.mode.to_value(),
             "method" => self.method.to_value(),
             "learn-frames" => self.learn_frames.to_value(),
+            "locate" => self.locate.to_value(),
             "reload" => self.reload.to_value(),
             "device" => self.device.to_value(),
             "threads" => self.threads.to_value(),

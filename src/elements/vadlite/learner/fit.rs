@@ -1,31 +1,28 @@
-//! The thread that fits: from image tensors to a model that is written, opened and handed over.
+//! The thread that fits: from shots to a model that is written, opened and handed over.
 
-use super::kept::KeptFrames;
+mod collection;
+mod model;
+mod parts;
+mod scenes;
+
+use super::shots::{Looking, Shots};
 use crate::detector::backbone::{self, DEFAULT_BACKBONE};
-use crate::detector::calibration::Calibration;
-use crate::detector::error::{Error, FitError};
-use crate::detector::heads::Recipe;
-use crate::detector::method::Preset;
-use crate::detector::model_file::ModelFile;
-use crate::detector::progress::{Cancel, Progress};
+use crate::detector::progress::Cancel;
 use crate::detector::taps::Normalization;
-use crate::detector::{
-    FitOptions, Fitter, RuntimeOptions, fit_in_other_light, rejects_other_light,
-};
+use crate::detector::{Decision, Fitter};
 use crate::elements::vadlite::error::SetupError;
-use crate::elements::vadlite::inspection::Inspection;
 use crate::elements::vadlite::loader::Offers;
-use crate::elements::vadlite::remedy::{explain, setup_error};
+use crate::elements::vadlite::remedy::setup_error;
 use crate::elements::vadlite::settings::Settings;
 use crate::elements::vadlite::{CAT, VadLite};
 use crate::geometry::{Grid, Roi, Size};
+use crate::locate::Demand;
 use crate::thread::{Owned, panic_point};
 use gst::prelude::*;
-use ndarray::{Array2, Array3};
+use ndarray::Array2;
 use parking_lot::{Mutex, MutexGuard};
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 
 /// How long a thread that is asked to end is waited for: an element's stop takes a second at most. A thread that needs longer for its
@@ -41,24 +38,30 @@ pub struct Input {
     pub tiles: Grid,
     /// Of the image tensor, all tiles together.
     pub size: Size,
+    /// Whether frames are looked at for parts.
+    pub demand: Demand,
 }
 
-/// A frame to learn from.
-pub struct LearntFrame {
-    /// 3 x height x width, normalised.
-    pub tensor: Array3<f32>,
-    /// From 1: with another first one all that came before are forgotten.
-    pub number: usize,
-    /// Bits that the samples of all frames use, where they have 16.
-    pub bits: Option<u8>,
+impl Input {
+    /// What frames are looked at as, to begin with.
+    pub fn looking(&self) -> Looking {
+        match self.demand {
+            Demand::None => Looking::AtFrames,
+            Demand::Auto | Demand::Part => Looking::ForParts,
+        }
+    }
 }
-
-/// Frames to learn from, and the way back for tensors that are done with.
-type Tensors = (Receiver<LearntFrame>, SyncSender<Array3<f32>>);
 
 /// What the thread is at, for the streaming thread to show.
-#[derive(Default)]
 pub struct FitState {
+    /// What frames are looked at as, and why once that was asked.
+    pub looking: Looking,
+    pub located: Option<String>,
+    /// What has been handed over and is done with.
+    pub handled: u64,
+    /// Parts so far, and views of parts that were known already.
+    pub parts: usize,
+    pub again: u64,
     pub stage: &'static str,
     pub done: usize,
     pub total: usize,
@@ -73,6 +76,36 @@ pub struct FitState {
     pub written: bool,
     /// The thread has told whether it can begin.
     begun: bool,
+}
+
+impl FitState {
+    fn new(looking: Looking) -> Self {
+        Self {
+            looking,
+            located: None,
+            handled: 0,
+            parts: 0,
+            again: 0,
+            stage: "",
+            done: 0,
+            total: 0,
+            since: None,
+            outliers: 0,
+            false_reject_rate: None,
+            few: None,
+            end: None,
+            written: false,
+            begun: false,
+        }
+    }
+}
+
+impl FitState {
+    /// Nothing has been decided yet, and no parts have been found.
+    pub fn forget(&mut self, looking: Looking) {
+        (self.looking, self.located) = (looking, None);
+        (self.parts, self.again) = (0, 0);
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,10 +136,10 @@ impl Fit {
         element: &VadLite,
         settings: &Settings,
         input: Input,
-        tensors: Tensors,
+        shots: Shots,
         offers: Offers,
     ) -> Result<(Self, Normalization), SetupError> {
-        let state = Arc::new(Mutex::new(FitState::default()));
+        let state = Arc::new(Mutex::new(FitState::new(input.looking())));
         let cancel = Cancel::default();
         let may_write = Arc::new(Mutex::new(true));
         let thread = Thread {
@@ -123,7 +156,7 @@ impl Fit {
             let (thread, begun) = (thread.clone(), begun.clone());
             move |text| thread.panicked(text, &begun)
         };
-        let work = move || thread.run(&begun, tensors);
+        let work = move || thread.run(&begun, shots);
         let thread = Owned::spawn("vadlite-learner", work, panicked).map_err(SetupError::Thread)?;
         let fit = Self {
             thread: Some(thread),
@@ -181,14 +214,14 @@ struct Thread {
 type Answer = Sender<Result<Normalization, SetupError>>;
 
 impl Thread {
-    fn run(self, begun: &Answer, tensors: Tensors) {
+    fn run(self, begun: &Answer, shots: Shots) {
         panic_point("vadlite-learner: beginning");
         let resolved = backbone::resolve(self.settings.backbone.as_deref(), DEFAULT_BACKBONE, None);
         let fitter = resolved
             .as_ref()
             .map_err(|error| setup_error(error, &self.settings))
             .and_then(|path| {
-                Fitter::new(self.options(path, false))
+                Fitter::new(self.options(path, false, &Decision::default()))
                     .map_err(|error| setup_error(&error, &self.settings))
             });
         self.state.lock().begun = true;
@@ -199,7 +232,7 @@ impl Thread {
             (_, Err(_)) => return,
         };
         let _ = begun.send(Ok(fitter.normalization()));
-        let model = self.learn(fitter, path, tensors);
+        let model = self.learn(fitter, path, shots);
         if let Some(element) = self.element.upgrade() {
             let end = match &model {
                 Ok(Some(_)) => "the model is written and opened",
@@ -242,175 +275,5 @@ impl Thread {
             true => self.fail(&error.to_string()),
             false => drop(begun.send(Err(error))),
         }
-    }
-
-    fn options<'a>(&'a self, backbone: &'a Path, same_light: bool) -> FitOptions<'a> {
-        let settings = &self.settings;
-        FitOptions {
-            part: None,
-            located: None,
-            recipes: settings
-                .method
-                .methods()
-                .iter()
-                .map(|&method| Recipe {
-                    method,
-                    preset: Preset::Default,
-                })
-                .collect(),
-            backbone,
-            taps: Vec::new(),
-            dimensions: None,
-            tiles: self.input.tiles,
-            input_size: self.input.size,
-            roi: self.input.roi,
-            mask: self.input.mask.clone(),
-            false_reject_rate: Some(settings.live.false_reject_rate).filter(|rate| *rate > 0.0),
-            video_of: Some(settings.learn_frames as usize),
-            paint: false,
-            light: true,
-            same_light,
-            runtime: RuntimeOptions {
-                threads: settings.threads as usize,
-                library: settings.onnxruntime.as_deref(),
-                device: settings.device,
-            },
-        }
-    }
-
-    /// The model, written and opened; `None` where nobody wants it any more.
-    fn learn<'a>(
-        &'a self,
-        fitter: Fitter<'a>,
-        backbone: &'a Path,
-        tensors: Tensors,
-    ) -> Result<Option<Inspection>, String> {
-        match self.fit(fitter, backbone, tensors) {
-            Ok(true) => Inspection::new(&self.settings)
-                .map(Some)
-                .map_err(|error| error.to_string()),
-            Ok(false) | Err(Error::Fit(FitError::Cancelled)) => Ok(None),
-            Err(error) => Err(explain(&error, &self.settings)),
-        }
-    }
-
-    /// Writes the model of all frames; returns whether it was still wanted.
-    fn fit<'a>(
-        &'a self,
-        mut fitter: Fitter<'a>,
-        backbone: &'a Path,
-        (tensors, give_back): Tensors,
-    ) -> Result<bool, Error> {
-        let (mut frames, mut sample_bits) = (0, None);
-        let none_kept = || KeptFrames::new(self.settings.learn_frames as usize, self.input.size);
-        let mut kept = none_kept();
-        for frame in tensors {
-            let LearntFrame {
-                tensor,
-                number,
-                bits,
-            } = frame;
-            self.cancel.check()?;
-            if number == 1 && frames > 0 {
-                fitter = Fitter::new(self.options(backbone, false))?;
-                (kept, frames) = (none_kept(), 0);
-            }
-            sample_bits = bits;
-            fitter.add(tensor.view())?;
-            kept.add(tensor.view());
-            frames += 1;
-            // Fails where the streaming thread has gone.
-            let _ = give_back.try_send(tensor);
-            self.offers.wake();
-        }
-        if frames < self.settings.learn_frames {
-            return Ok(false);
-        }
-        let start = Instant::now();
-        let report = |stage: &'static str, done: usize, total: usize| {
-            let mut state = self.state.lock();
-            if state.stage != stage || done == 0 {
-                state.since = Some(Instant::now());
-            }
-            (state.stage, state.done, state.total) = (stage, done, total);
-        };
-        let mut progress = Progress::new(report, self.cancel.clone());
-        let mut first = Some(fitter);
-        let fit = |same_light: bool| -> Result<(ModelFile, usize), Error> {
-            let mut fitter = match first.take() {
-                Some(fitter) => fitter,
-                None => self.again(backbone, &kept, same_light, &mut progress)?,
-            };
-            fitter.describe_files(sample_bits, None);
-            let outliers = fitter.leave_out_foreign(&mut progress)?;
-            panic_point("vadlite-learner: finishing");
-            Ok((fitter.finish(&mut progress)?.model, outliers))
-        };
-        // Frames that are gone cannot be brought to another light.
-        let asked = (!kept.are_all_there()).then_some(false);
-        let (model, outliers) = fit_in_other_light(asked, fit, |(model, _)| &model.metadata)?;
-        drop(kept);
-        self.state.lock().outliers = outliers;
-        let few = Calibration::few(model.calibration.scores().len());
-        let mut state = self.state.lock();
-        state.false_reject_rate = Some(model.metadata.false_reject_rate);
-        state.few = few.clone();
-        drop(state);
-        let Some(path) = self.settings.model.as_deref() else {
-            return Ok(false);
-        };
-        let may_write = self.may_write.lock();
-        if !*may_write {
-            return Ok(false);
-        }
-        model.write(path)?;
-        self.state.lock().written = true;
-        drop(may_write);
-        let metadata = &model.metadata;
-        if let Some(element) = self.element.upgrade() {
-            gst::info!(
-                CAT,
-                obj = element,
-                "fitted {} in {:.1?} on {frames} frames, {outliers} of them left out as outliers{}",
-                path.display(),
-                start.elapsed(),
-                match metadata.light_level {
-                    Some(_) => "; they are brought to one level of light",
-                    None => "",
-                }
-            );
-            if let Some(rejects) = metadata
-                .light_rejects
-                .filter(|_| rejects_other_light(metadata))
-            {
-                gst::warning!(
-                    CAT,
-                    obj = element,
-                    "in light 15 % brighter or darker {:.0} % of the good parts would be rejected",
-                    100.0 * rejects
-                );
-            }
-            if let Some(few) = few {
-                gst::warning!(CAT, obj = element, "{few}");
-            }
-        }
-        Ok(true)
-    }
-
-    /// All frames once more, in a fit of its own.
-    fn again<'a>(
-        &'a self,
-        backbone: &'a Path,
-        kept: &KeptFrames,
-        same_light: bool,
-        progress: &mut Progress<'_>,
-    ) -> Result<Fitter<'a>, Error> {
-        let mut fitter = Fitter::new(self.options(backbone, same_light))?;
-        let frames = self.settings.learn_frames as usize;
-        kept.each(|number, frame| -> Result<(), Error> {
-            progress.at("bringing frames to one level of light", number, frames)?;
-            Ok(fitter.add(frame)?)
-        })?;
-        Ok(fitter)
     }
 }
