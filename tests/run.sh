@@ -9,6 +9,8 @@ set -eu
 # The files in tests/ that --fast leaves out, each for the time it takes.
 slow="
     belt            a minute of belt in real time
+    belt_of_parts   a minute of belt with three lanes of parts
+    cli_copies      fits on copies of many pictures
     cli_research    fits every method of a study
     fit_report      a browser
     gate_promises   ten thousand parts on their way
@@ -23,6 +25,7 @@ slow="
     record_stalled  waits for a disk that never comes
     reload          live streams over several models
     report          a browser
+    silent_name_server  waits for a name server that never answers
     statistics      peers that misbehave in real time
     tiles           fits at full resolution
 "
@@ -123,11 +126,15 @@ quick() {
     done
 }
 
-# All tests but those in a file of tests/, as words for cargo.
-all_but() {
+# Those that wait more than they compute.
+waiting="belt outputs record_stalled silent_name_server statistics"
+
+# All tests but those that wait, as words for cargo.
+all_others() {
     echo --lib --bins
     for file in tests/*.rs; do
-        [ "$(basename "$file" .rs)" = "$1" ] || echo "--test $(basename "$file" .rs)"
+        name=$(basename "$file" .rs)
+        case " $waiting " in *" $name "*) ;; *) echo "--test $name" ;; esac
     done
 }
 
@@ -138,7 +145,6 @@ lint() {
     run "licences and origins" cargo deny --locked check --hide-inclusion-graph licenses bans sources
     # All in the release profile, so that dependencies are compiled once.
     run "lints" cargo clippy --release --all-targets --locked -- -D warnings
-    run "features" sh tests/features.sh
     run "circles of imports" python3 tests/circles.py
     run "tests that are named" python3 tests/named_tests.py
     run "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --locked
@@ -160,19 +166,23 @@ PATH=$root/target/tools:$PATH
 aside aarch64 sh tests/aarch64.sh
 lint
 if [ "$tier" = --lint ]; then
+    run "features" sh tests/features.sh
     run "aarch64" awaited aarch64
     summary
     exit
 fi
 run "tests' build" cargo test --release --locked --no-run
 run "aarch64" awaited aarch64
-# A minute of belt in real time, twice: it waits more than it computes.
-aside belt cargo test --release --locked --test belt
+# When the tests below have been found to be built already, and nothing else asks for the target folder.
+aside features sh -c 'sleep 20; exec sh tests/features.sh'
+# shellcheck disable=SC2086,SC2046 # lists of words
+aside waiting cargo test --release --locked --no-fail-fast $(printf -- '--test %s ' $waiting)
 # All others; one run names all that fail.
-others=$(all_but belt)
+others=$(all_others)
 # shellcheck disable=SC2086 # a list of words
 run "tests" cargo test --release --locked --no-fail-fast $others
-run "belt" awaited belt
+run "tests that wait" awaited waiting
+run "features" awaited features
 # Once each, to see that they work; the times are for a quiet machine.
 run "benchmarks" cargo bench --locked -- --test
 run "models" sh tests/models.sh
