@@ -7,6 +7,7 @@ use super::retention;
 use super::writer::{WriteError, Writer};
 use crate::video::meta::FrameResult;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,9 @@ pub struct FlaggedFrame {
     pub score: f64,
     pub threshold: f64,
     pub model: String,
+    /// Ids of the located parts that are flagged in it, those of the meta.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<u64>,
     regions: Vec<Region>,
 }
 
@@ -47,7 +51,10 @@ impl FlaggedFrame {
             h: region.height.into(),
             score: region.score.into(),
         });
+        let parts = result.parts.as_deref().unwrap_or_default().iter();
+        let flagged = parts.filter(|part| part.flagged);
         Self {
+            parts: flagged.map(|part| part.id).collect(),
             frame: result.frame,
             time,
             score: result.score,
@@ -130,6 +137,9 @@ struct Description<'a> {
     model: &'a str,
     worst_frame: Option<u64>,
     score: f64,
+    /// Ids of all located parts that are flagged in the frames listed.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    parts: BTreeSet<u64>,
     flagged: &'a [FlaggedFrame],
 }
 
@@ -313,6 +323,11 @@ impl Incident {
             model: worst.map_or("", |worst| &worst.model),
             worst_frame: worst.map(|worst| worst.frame),
             score: worst.map_or(0.0, |worst| worst.score),
+            parts: self
+                .listed
+                .iter()
+                .flat_map(|frame| frame.parts.iter().copied())
+                .collect(),
             flagged: &self.listed,
         };
         let path = retention::path(&self.folder, name, "json");
@@ -336,8 +351,8 @@ mod tests {
     use super::*;
     use crate::video::meta::FrameResult;
 
-    fn flagged(frame: u64) -> FlaggedFrame {
-        let result = FrameResult {
+    fn result(frame: u64) -> FrameResult<'static> {
+        FrameResult {
             score: 2.0,
             threshold: 1.0,
             flagged: true,
@@ -353,8 +368,11 @@ mod tests {
             map: None,
             parts: None,
             reason: None,
-        };
-        FlaggedFrame::new(&result, 0)
+        }
+    }
+
+    fn flagged(frame: u64) -> FlaggedFrame {
+        FlaggedFrame::new(&result(frame), 0)
     }
 
     fn frame() -> (Unit<gst::Buffer>, gst::Caps) {
@@ -399,6 +417,40 @@ mod tests {
         };
         // And nothing half-written beside it.
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn an_incident_names_its_parts() {
+        let part = |id, flagged| crate::video::meta::PartResult {
+            id,
+            x: 0.5,
+            y: 0.5,
+            width: 0.1,
+            height: 0.1,
+            angle: 0.0,
+            score: if flagged { 2.0 } else { 0.5 },
+            flagged,
+            complete: true,
+            inspected: true,
+        };
+        gst::init().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut incident = Incident::new(folder.path());
+        let (unit, caps) = frame();
+        incident.write(unit, &caps).unwrap();
+        for (frame, ids) in [(1, [(7, true), (8, false)]), (2, [(7, true), (9, true)])] {
+            let parts: Vec<_> = ids.iter().map(|&(id, bad)| part(id, bad)).collect();
+            let result = FrameResult {
+                parts: Some(parts.into()),
+                ..result(frame)
+            };
+            incident.add_flagged(FlaggedFrame::new(&result, frame), None);
+        }
+        let video = incident.close().recorded.unwrap().location;
+        let text = std::fs::read(video.with_extension("json")).unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(told["parts"], serde_json::json!([7, 9]));
+        assert_eq!(told["flagged"][1]["parts"], serde_json::json!([7, 9]));
     }
 
     #[test]

@@ -16,7 +16,8 @@
  * - `.json`, what is known: `file`, `complete` (false until the video is), `begun` (UTC), `start` (running time of the video's first frame
  *   in ns; the `time` of a flagged frame less this is its time in the video), `frames`, `model`, `worst_frame` and `score` (of the frame
  *   with the highest score), and `flagged`, the flagged results, each with `frame`, `time`, `score`, `threshold`, `model` and `regions`
- *   (`x`, `y`, `w`, `h` in 0..1 of the frame, and `score`); 10,000 of them at most.
+ *   (`x`, `y`, `w`, `h` in 0..1 of the frame, and `score`); 10,000 of them at most. Where parts are located, `parts` has the ids of those that
+ *   are flagged, of the incident and of each result.
  * - `.png`, the frame with the highest score, with its heatmap.
  *
  * `max-bytes` and `max-files` hold for all incidents in the folder, those of former runs and of other recorders as well; each file of a
