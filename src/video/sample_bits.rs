@@ -63,8 +63,8 @@ impl fmt::Display for OtherBits {
     }
 }
 
-/// Watches the frames that a model inspects for other bits than its own: fewer are found after [`DARK_FRAMES`] frames, more at once until
-/// then and within [`LATER`] frames afterwards.
+/// Watches the frames that a model inspects for other bits than its own: fewer are found after `DARK_FRAMES` frames, more at once until
+/// then and within `LATER` frames afterwards.
 #[derive(Debug)]
 pub struct BitsWatch {
     learnt: Option<u8>,
