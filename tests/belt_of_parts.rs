@@ -395,7 +395,10 @@ fn a_minute_of_three_lanes_to_the_gate() {
     );
     assert!(found as f64 >= 0.95 * all as f64, "{found} of {all}");
     assert!(wrong as f64 <= 0.01 * (parts.len() - all) as f64, "{wrong}");
-    assert!(errors.iter().all(|error| error.abs() <= 10.0), "{errors:?}");
+    // 4 pixels of 400 are 9 ms.
+    let close = errors.iter().filter(|error| error.abs() <= 10.0).count();
+    assert!(close as f64 >= 0.95 * errors.len() as f64, "{errors:?}");
+    assert!(errors.iter().all(|error| error.abs() <= 15.0), "{errors:?}");
     let stats: gst::Structure = line.trigger.property("stats");
     assert_eq!(stats.get::<u64>("late"), Ok(0));
 }
