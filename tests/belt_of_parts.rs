@@ -417,3 +417,18 @@ fn what_cannot_be_measured_is_said() {
     assert_eq!(said("without field-of-view"), 1, "{warnings:?}");
     assert_eq!(said("locates none"), 1, "{warnings:?}");
 }
+
+/// Frames that are left out on purpose have no parts, and say nothing of the model.
+#[test]
+fn what_is_left_out_is_no_model_without_parts() {
+    let line = Line::start(
+        &format!("model={} interval=2", model().display()),
+        "belt-speed=-1 field-of-view=0.4 distance=0.3",
+    );
+    for frame in 0..4 {
+        line.run_to(50 * MS * frame);
+        line.show(50 * MS * frame, picture(&[], frame).rgb);
+    }
+    let (_, warnings) = line.end();
+    assert!(warnings.is_empty(), "{warnings:?}");
+}

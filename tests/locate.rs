@@ -270,6 +270,34 @@ fn a_heap_is_not_passed_as_inspected() {
     assert!(result.flagged || !result.inspected, "{result:?} {parts:?}");
 }
 
+/// Each part is decided on by itself: the frame's flag says nothing of the heap.
+#[test]
+fn a_flagged_part_does_not_vouch_for_what_lies_beside_it() {
+    let mut rig = rig(&[]);
+    let bad = Lever {
+        spot: Some(-0.5),
+        ..Lever::at(330.0, 60.0, 0.4)
+    };
+    let (result, parts) = parts_of(&show(&mut rig, &[bad], 0));
+    assert!(result.inspected && result.flagged, "{parts:?}");
+    let heap = (0..5).map(|number| {
+        let number = number as f32;
+        Lever::at(
+            120.0 + 9.0 * number,
+            200.0 + 7.0 * (number % 3.0),
+            0.9 * number,
+        )
+    });
+    let all: Vec<Lever> = heap.chain([bad]).collect();
+    let (result, parts) = parts_of(&show(&mut rig, &all, 1));
+    assert!(result.flagged, "{parts:?}");
+    let unknown = parts.iter().any(|part| part.complete && !part.inspected);
+    assert!(unknown, "the heap is told apart: {parts:?}");
+    assert!(!result.inspected, "{parts:?}");
+    let counted = (rig.stat::<u64>("failed"), rig.stat::<u64>("inspected"));
+    assert_eq!(counted, (1, 1));
+}
+
 #[test]
 fn what_does_not_go_with_locating_is_refused() {
     let images = folder("levers-refused");

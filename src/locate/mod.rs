@@ -284,9 +284,13 @@ impl Locator {
 
     /// A part that the last [`Locator::locate`] found in this scene, upright, into `out` (3 x height x width of its tensor). Beyond the scene its
     /// edge goes on, and where its neighbours lie there is background: each is judged by itself.
-    pub fn upright(&self, scene: ArrayView3<'_, f32>, part: &Located, out: ArrayViewMut3<'_, f32>) {
+    pub fn upright(
+        &self,
+        scene: ArrayView3<'_, f32>,
+        part: &Located,
+        mut out: ArrayViewMut3<'_, f32>,
+    ) {
         let scale = self.model.scale;
-        let mut out = out;
         warp::upright(scene, &part.pose, scale, out.view_mut());
         // As far from the middle as the tensor's corners.
         let (_, height, width) = out.dim();
@@ -306,12 +310,17 @@ impl Locator {
             return;
         }
         let Levels { gain, bias } = self.levels;
+        // Places in the picture of things: of the tensor's corner, and from there a pixel along and across.
+        let fine = scale * self.small.unit();
+        let corner = (0.5 - width as f32 / 2.0, 0.5 - height as f32 / 2.0);
+        let (left, top) = middle.place(corner.0 / fine, corner.1 / fine);
+        let (sin, cos) = middle.angle.sin_cos();
+        let step = (cos / fine, sin / fine);
         for v in 0..height {
             for u in 0..width {
-                let along = (u as f32 + 0.5 - width as f32 / 2.0) / scale;
-                let across = (v as f32 + 0.5 - height as f32 / 2.0) / scale;
-                let (x, y) = part.pose.place(along, across);
-                let (x, y) = (x / self.small.unit(), y / self.small.unit());
+                let (along, across) = (u as f32, v as f32);
+                let x = left + along * step.0 - across * step.1;
+                let y = top + along * step.1 + across * step.0;
                 if self.segmenter.is_of(&others, part.blob, x, y) {
                     let levels = self.segmenter.background_at(x, y);
                     for channel in 0..3 {

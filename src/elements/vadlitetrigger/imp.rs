@@ -414,7 +414,9 @@ impl VadLiteTrigger {
             (seen.taken.implausible.is_some(), Cause::Time),
             (seen.too_many > 0, Cause::TooMany),
             (
-                settings.measures_speed() && !failed && !observation.located,
+                settings.measures_speed()
+                    && observation.inspection == Inspection::Inspected
+                    && !observation.located,
                 Cause::Unmeasured,
             ),
         ];

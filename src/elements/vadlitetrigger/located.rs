@@ -7,6 +7,7 @@ use super::parts::{MOST, Part, Reason};
 use super::settings::{FailSafe, LiveSettings, Reference};
 use super::stamps::Taken;
 use super::travel::{Place, Travel};
+use smallvec::SmallVec;
 
 /// A part that was decided on is known for so long after it was seen last, nanoseconds; `vadlite` does not see it again after 1 s.
 const KNOWN: u64 = 3_000_000_000;
@@ -47,7 +48,7 @@ impl Track {
     fn new(number: u64, taken: Taken, view: &PartView) -> Self {
         Self {
             key: view.key,
-            part: Part::located(number, view.key.id, taken.along),
+            part: Part::new(number, Some(view.key.id), taken.along),
             state: State::Waits,
             seen: taken,
             place: Place::default(),
@@ -115,19 +116,19 @@ impl Located {
     ) -> u64 {
         self.settings = Some(*settings);
         let tracks = &self.tracks;
-        let whole = views.iter().filter(|view| view.is_located());
-        let seen = whole.filter_map(|view| {
-            let track = tracks.iter().find(|track| track.key == view.key)?;
-            Some((&track.place, view))
-        });
+        // Those that are in the picture came last.
+        let known = |view: &PartView| tracks.iter().rposition(|track| track.key == view.key);
+        let known: SmallVec<[Option<usize>; 8]> = views.iter().map(known).collect();
+        let whole = views.iter().zip(&known);
+        let whole = whole.filter(|(view, _)| view.is_located());
+        let seen = whole.filter_map(|(view, known)| Some((&tracks[(*known)?].place, view)));
         let step = self.travel.step(taken, seen);
         if let Some(step) = step.filter(|_| settings.measures_speed()) {
             belt.set_speed(step.since, step.speed * settings.field_of_view);
             belt.set_speed(step.until, step.then * settings.field_of_view);
         }
         let mut too_many = 0;
-        for view in views {
-            let known = self.tracks.iter().position(|track| track.key == view.key);
+        for (view, known) in views.iter().zip(known) {
             let index = match known {
                 Some(index) => index,
                 None if self.tracks.len() >= MOST => {

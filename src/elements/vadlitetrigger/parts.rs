@@ -127,30 +127,21 @@ impl Part {
     #[cfg(test)]
     pub fn flagged(number: u64) -> Self {
         Self {
-            number,
-            id: None,
-            since: 0,
-            at_gate: AtGate::Time(0),
             due: 0,
             frames: 1,
             inspected: 1,
             flagged: 1,
-            unseen: 0,
-            unseen_for: 0,
-            behind: Behind::Seen,
-            worst_frame: None,
             score: 2.0,
             threshold: 1.0,
-            reason: Reason::Flagged,
-            late: false,
+            ..Self::new(number, None, 0)
         }
     }
 
-    /// One that `vadlite` has located, before any frame of it is counted. `since`: when the first was taken, along the stream.
-    pub fn located(number: u64, id: u64, since: u64) -> Self {
+    /// One of which no frame is counted yet. `since`: when its first was taken, along the stream.
+    pub fn new(number: u64, id: Option<u64>, since: u64) -> Self {
         Self {
             number,
-            id: Some(id),
+            id,
             since,
             at_gate: AtGate::Time(0),
             due: u64::MAX,
@@ -290,22 +281,14 @@ impl Parts {
         }
         let due = view.at_gate.time(belt);
         let mut part = Part {
-            number: self.next,
-            id: None,
-            since: view.along,
             at_gate: view.at_gate,
             due: due.unwrap_or(u64::MAX),
-            frames: 0,
-            inspected: 0,
-            flagged: 0,
-            unseen: 0,
-            unseen_for: 0,
-            behind: Behind::Seen,
             worst_frame: observation.frame,
             score: observation.score,
             threshold: observation.threshold,
             reason,
             late: due.is_some_and(|due| due < now),
+            ..Part::new(self.next, None, view.along)
         };
         part.add(observation, &view);
         self.waiting.push(part);

@@ -64,15 +64,15 @@ impl Frame<'_> {
             Some(parts) if self.miscounts(parts) => Some(Reason::Count),
             _ => None,
         };
-        // Of what is flagged nothing more has to be known.
+        // Of a whole frame that is flagged nothing more has to be known. Located parts are decided on one by one: beside one that is flagged
+        // there may be others.
         let doubt = match score {
-            Some(_) if reason.is_none() => self.doubt(inspection, parts),
+            Some(_) if reason.is_none() || parts.is_some() => self.doubt(inspection, parts),
             _ => None,
         };
-        let (score, failure) = match doubt {
-            Some(doubt) => (None, Some(doubt)),
-            None => (score, failure),
-        };
+        let score = score.filter(|_| doubt.is_none() || reason.is_some());
+        let failure = failure.or(doubt);
+        let inspected = score.is_some() && failure.is_none();
         let mut count = FrameCount {
             lost: self.lost,
             failed: failure.is_some(),
@@ -80,7 +80,7 @@ impl Frame<'_> {
             flagged: reason.is_some(),
             ..FrameCount::default()
         };
-        if let Some(score) = score {
+        if let Some(score) = score.filter(|_| inspected) {
             self.watch_drift(inspection, score, &mut count, events);
         }
         inspection.find_regions(flagged);
@@ -93,12 +93,12 @@ impl Frame<'_> {
                     false
                 });
         let latency = self.start.elapsed();
-        count.latency = score.map(|_| latency.as_nanos() as u64);
+        count.latency = inspected.then_some(latency.as_nanos() as u64);
         let result = FrameResult {
             score: score.unwrap_or(0.0),
             threshold: inspection.threshold(),
             flagged: count.flagged,
-            inspected: score.is_some(),
+            inspected,
             skipped,
             drawn,
             frame: self.number,
